@@ -1,0 +1,1 @@
+"""Visavis: meet a stranger worth meeting."""

@@ -1,0 +1,1 @@
+"""The rules: no I/O of their own, only what `ports` promises."""

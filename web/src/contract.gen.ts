@@ -1,0 +1,317 @@
+// Written by `python -m visavis contract`. Do not edit.
+
+export const CONTRACT = "b9c109bb0a75";
+export const RULES_VERSION = 1;
+export const MAX_TEXT = 4000;
+export const MAX_REPORT_WORDS = 1000;
+export const MAX_REPORTED_MESSAGES = 20;
+export const MAX_INTERESTS = 10;
+export const MAX_INTEREST = 40;
+export const MAX_LANGUAGES = 8;
+
+export type Mode = "text" | "video" | "voice";
+
+export type PartnerState = "away" | "here";
+
+export type ReportReason = "harassment" | "hate" | "minor" | "other" | "sexual" | "spam" | "violence";
+
+export type Body = TextBody | ReactionBody | DeletionBody;
+
+export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** What a client presents when it connects (Socket.IO `auth`). */
+export interface Connect {
+  readonly token: string;
+  readonly contract: string;
+  readonly claim?: string | null;
+}
+
+/** Look for a stranger. Asked again while searching, it replaces the search and keeps the place in time. */
+export interface FindMatch {
+  readonly mode: "text" | "video" | "voice";
+  readonly interests?: readonly string[];
+  readonly languages?: readonly string[];
+}
+
+/** From `after_ms` of waiting on, whom the search accepts. */
+export interface SearchStep {
+  readonly afterMs: number;
+  readonly accepts: "anyone" | "interests" | "language";
+}
+
+/** The search runs: since when, and how it widens. */
+export interface Searching {
+  readonly since: number;
+  readonly steps: readonly SearchStep[];
+}
+
+/** Stop looking. Nothing happens if no search runs. */
+export interface CancelMatch {
+}
+
+/** It was done; there is nothing to say about it. */
+export interface Done {
+}
+
+/** Words, perhaps in reply to an earlier message. */
+export interface TextBody {
+  readonly kind: "text";
+  readonly text: string;
+  readonly replyTo?: string | null;
+}
+
+/** An emoji on a message; none takes the reaction back. */
+export interface ReactionBody {
+  readonly kind: "reaction";
+  readonly target: string;
+  readonly emoji: string | null;
+}
+
+/** Take back one's own message on both sides. */
+export interface DeletionBody {
+  readonly kind: "deletion";
+  readonly target: string;
+}
+
+/** Say something. The same id and sequence number may be sent again until its receipt comes. */
+export interface SendMessage {
+  readonly conversationId: string;
+  readonly id: string;
+  readonly seq: number;
+  readonly body: TextBody | ReactionBody | DeletionBody;
+}
+
+/** The server passed it on. Delivered is for the partner's client to say. */
+export interface Accepted {
+  readonly at: number;
+}
+
+/** Everything up to these sequence numbers has arrived here, and has been seen. */
+export interface SendReceipt {
+  readonly conversationId: string;
+  readonly delivered: number;
+  readonly read: number;
+}
+
+/** Typing began or stopped. */
+export interface SendTyping {
+  readonly conversationId: string;
+  readonly typing: boolean;
+}
+
+/** Leave for good. Leaving twice does no harm. */
+export interface Leave {
+  readonly conversationId: string;
+}
+
+/** Never meet the partner of this conversation again. Ends it if it still goes on. */
+export interface Block {
+  readonly conversationId: string;
+}
+
+/** A message the reporter chose to show to moderators, in the reporter's words for it. */
+export interface ReportedMessage {
+  readonly id: string;
+  readonly mine: boolean;
+  readonly text: string;
+  readonly at: number;
+}
+
+/** Tell moderators about the partner of this conversation, during it or up to an hour after it. */
+export interface Report {
+  readonly conversationId: string;
+  readonly reason: "harassment" | "hate" | "minor" | "other" | "sexual" | "spam" | "violence";
+  readonly words?: string;
+  readonly messages?: readonly ReportedMessage[];
+}
+
+/** The report was stored for moderators. */
+export interface Reported {
+  readonly reportId: string;
+}
+
+/** Ask for a newer token before this one expires. */
+export interface RefreshSession {
+}
+
+/** A token for the same guest with a new expiry. */
+export interface Refreshed {
+  readonly token: string;
+  readonly expiresAt: number;
+}
+
+/** An interest that several people online have picked. */
+export interface Popular {
+  readonly interest: string;
+  readonly guests: number;
+}
+
+/** Who is here: pushed when it changed, at most every two seconds. */
+export interface LobbyState {
+  readonly online: number;
+  readonly waiting: number;
+  readonly popular: readonly Popular[];
+}
+
+/** How a guest appears: a temporary name and a hue in degrees of the colour circle. */
+export interface Profile {
+  readonly name: string;
+  readonly hue: number;
+}
+
+/** Another member of the conversation. `away`: the connection dropped, and may come back. */
+export interface Partner {
+  readonly seat: number;
+  readonly profile: Profile;
+  readonly state: "away" | "here";
+}
+
+/** What two guests have in common: the reason they were matched. */
+export interface Why {
+  readonly interests: readonly string[];
+  readonly languages: readonly string[];
+}
+
+/** A conversation one has a seat in. `claim` is signed by the server; presenting it when connecting restores the seat even after Redis lost everything. */
+export interface Conversation {
+  readonly id: string;
+  readonly mode: "text" | "video" | "voice";
+  readonly seat: number;
+  readonly partner: Partner;
+  readonly why: Why;
+  readonly startedAt: number;
+  readonly claim: string;
+}
+
+/** Somebody worth meeting was found. */
+export interface MatchFound {
+  readonly conversation: Conversation;
+}
+
+/** What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt. */
+export interface Message {
+  readonly conversationId: string;
+  readonly seat: number;
+  readonly id: string;
+  readonly seq: number;
+  readonly body: TextBody | ReactionBody | DeletionBody;
+  readonly at: number;
+}
+
+/** The partner's client has, and has shown, one's items up to these sequence numbers. */
+export interface Receipt {
+  readonly conversationId: string;
+  readonly seat: number;
+  readonly delivered: number;
+  readonly read: number;
+}
+
+/** The partner began or stopped typing. */
+export interface Typing {
+  readonly conversationId: string;
+  readonly seat: number;
+  readonly typing: boolean;
+}
+
+/** The partner's connection dropped or came back. */
+export interface PartnerPresence {
+  readonly conversationId: string;
+  readonly seat: number;
+  readonly state: "away" | "here";
+}
+
+/** The conversation is over. `left`: the partner went; `lost`: the partner's connection did not come back. */
+export interface Ended {
+  readonly conversationId: string;
+  readonly reason: "left" | "lost";
+}
+
+/** Where the guest stands, pushed first on every connection: it replaces what the client believed. */
+export interface SessionState {
+  readonly profile: Profile;
+  readonly conversation: Conversation | null;
+  readonly lobby: LobbyState;
+}
+
+/** The same guest connected elsewhere; this connection ends and must not come back by itself. */
+export interface SessionReplaced {
+}
+
+/** This worker is about to stop: connect again after `in_ms`. */
+export interface SessionMove {
+  readonly inMs: number;
+}
+
+/** Ask for a guest: the answers of a first visit, or the `device` token that remembers them. */
+export interface CreateGuest {
+  readonly birthDate?: string | null;
+  readonly rules?: number | null;
+  readonly device?: string | null;
+}
+
+/** A guest session. `token` is for connecting; `device` remembers this browser's answers and blocks. */
+export interface GuestCreated {
+  readonly token: string;
+  readonly expiresAt: number;
+  readonly device: string;
+  readonly profile: Profile;
+}
+
+/** What a page needs to know before there is a guest. */
+export interface ServerInfo {
+  readonly lobby: LobbyState;
+  readonly minimumAge: number;
+  readonly rules: number;
+  readonly modes: readonly ("text" | "video" | "voice")[];
+  readonly contract: string;
+}
+
+/** Whether the process lives, or is ready for guests, with each part's state. */
+export interface Health {
+  readonly ok: boolean;
+  readonly parts: Readonly<Record<string, boolean>>;
+}
+
+/** Why a request was refused; more data may stand beside the code. */
+export interface ErrorDetail {
+  readonly code: string;
+}
+
+/** Every refusal, over HTTP and Socket.IO alike. */
+export interface ErrorReply {
+  readonly error: ErrorDetail;
+}
+
+/** A refusal: its code, and data that depends on it. */
+export interface Refusal {
+  readonly code: ErrorCode;
+  readonly [data: string]: unknown;
+}
+
+export type Answer<T> = { readonly ok: T } | { readonly error: Refusal };
+
+export interface ClientToServerEvents {
+  "match:find": (request: FindMatch, ack: (answer: Answer<Searching>) => void) => void;
+  "match:cancel": (request: CancelMatch, ack: (answer: Answer<Done>) => void) => void;
+  "chat:message": (request: SendMessage, ack: (answer: Answer<Accepted>) => void) => void;
+  "chat:receipt": (request: SendReceipt, ack: (answer: Answer<Done>) => void) => void;
+  "chat:typing": (request: SendTyping, ack: (answer: Answer<Done>) => void) => void;
+  "conversation:leave": (request: Leave, ack: (answer: Answer<Done>) => void) => void;
+  "safety:block": (request: Block, ack: (answer: Answer<Done>) => void) => void;
+  "safety:report": (request: Report, ack: (answer: Answer<Reported>) => void) => void;
+  "session:refresh": (request: RefreshSession, ack: (answer: Answer<Refreshed>) => void) => void;
+}
+
+export interface ServerToClientEvents {
+  "lobby:state": (push: LobbyState) => void;
+  "match:found": (push: MatchFound) => void;
+  "chat:message": (push: Message) => void;
+  "chat:receipt": (push: Receipt) => void;
+  "chat:typing": (push: Typing) => void;
+  "conversation:partner": (push: PartnerPresence) => void;
+  "conversation:ended": (push: Ended) => void;
+  "session:state": (push: SessionState) => void;
+  "session:replaced": (push: SessionReplaced) => void;
+  "session:move": (push: SessionMove) => void;
+}

@@ -1,0 +1,31 @@
+"""What the document store keeps, collection by collection: the one place to look for what outlives a conversation."""
+
+from visavis.core.ports import Collection, Index
+
+REPORTS = Collection(
+    "reports",
+    indexes=(Index("status", ("status",)), Index("reported", ("reported",))),
+    text=("words", "messages"),
+)
+"""One guest's complaint about another, for moderators.
+
+`at`: ms since the epoch. `conversation`: its id. `reporter`, `reported`: devices. `reason`: a code of the contract.
+`words`: what the reporter wrote. `messages`: those the reporter chose to show, a list of {id, mine, text, at}.
+`status`: "open" until a moderator has decided.
+"""
+
+BLOCKS = Collection(
+    "blocks",
+    indexes=(
+        Index("blocker", ("blocker",)),
+        Index("blocked", ("blocked",)),
+        Index("pair", ("blocker", "blocked"), unique=True),
+    ),
+)
+"""Who never wants to meet whom again: `blocker` and `blocked` are devices, `at` is ms since the epoch.
+
+Read both ways before a guest waits for a match, since neither side may be given the other.
+"""
+
+ALL = (REPORTS, BLOCKS)
+"""Every collection; the stores make tables and indexes for these and refuse others."""

@@ -165,3 +165,9 @@ export interface Visavis {
 
 /** Moments that deserve a sound or an announcement. */
 export type Moment = "matched" | "message" | "ended";
+
+/** What happens once, beside what lasts. `createVisavis` returns it together with `Visavis`. */
+export interface Moments {
+  /** `message`: the partner said something. `ended`: not by this guest. Returns what stops listening. */
+  onMoment(listener: (moment: Moment) => void): () => void;
+}

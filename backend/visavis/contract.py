@@ -124,21 +124,21 @@ def push(event: str) -> Callable[[type[W]], type[W]]:
     return declare
 
 
-class Done(Wire):
+class Done(Wire, frozen=True):
     """It was done; there is nothing to say about it."""
 
 
 # --------------------------------------------------------------------------- who
 
 
-class Profile(Wire):
+class Profile(Wire, frozen=True):
     """How a guest appears: a temporary name and a hue in degrees of the colour circle."""
 
     name: Annotated[str, Meta(min_length=1, max_length=40)]
     hue: Annotated[int, Meta(ge=0, le=359)]
 
 
-class Popular(Wire):
+class Popular(Wire, frozen=True):
     """An interest that several people online have picked."""
 
     interest: Interest
@@ -146,7 +146,7 @@ class Popular(Wire):
 
 
 @push("lobby:state")
-class LobbyState(Wire):
+class LobbyState(Wire, frozen=True):
     """Who is here: pushed when it changed, at most every two seconds."""
 
     online: Count
@@ -157,7 +157,7 @@ class LobbyState(Wire):
 # --------------------------------------------------------------------------- conversations
 
 
-class Why(Wire):
+class Why(Wire, frozen=True):
     """What two guests have in common: the reason they were matched."""
 
     interests: Annotated[tuple[Interest, ...], Meta(max_length=MAX_INTERESTS)]
@@ -167,7 +167,7 @@ class Why(Wire):
 PartnerState = Literal["here", "away"]
 
 
-class Partner(Wire):
+class Partner(Wire, frozen=True):
     """Another member of the conversation. `away`: the connection dropped, and may come back."""
 
     seat: SeatNumber
@@ -175,7 +175,7 @@ class Partner(Wire):
     state: PartnerState
 
 
-class Conversation(Wire):
+class Conversation(Wire, frozen=True):
     """A conversation one has a seat in.
 
     `claim` is signed by the server; presenting it when connecting restores the seat even after Redis
@@ -192,20 +192,20 @@ class Conversation(Wire):
 
 
 @push("match:found")
-class MatchFound(Wire):
+class MatchFound(Wire, frozen=True):
     """Somebody worth meeting was found."""
 
     conversation: Conversation
 
 
-class SearchStep(Wire):
+class SearchStep(Wire, frozen=True):
     """From `after_ms` of waiting on, whom the search accepts."""
 
     after_ms: Milliseconds
     accepts: Literal["interests", "language", "anyone"]
 
 
-class Searching(Wire):
+class Searching(Wire, frozen=True):
     """The search runs: since when, and how it widens."""
 
     since: Instant
@@ -213,7 +213,7 @@ class Searching(Wire):
 
 
 @request("match:find", reply=Searching, cost=4)
-class FindMatch(Wire):
+class FindMatch(Wire, frozen=True):
     """Look for a stranger. Asked again while searching, it replaces the search and keeps the place in time."""
 
     mode: Mode
@@ -222,25 +222,25 @@ class FindMatch(Wire):
 
 
 @request("match:cancel", reply=Done, cost=1)
-class CancelMatch(Wire):
+class CancelMatch(Wire, frozen=True):
     """Stop looking. Nothing happens if no search runs."""
 
 
-class TextBody(Wire, tag_field="kind", tag="text"):
+class TextBody(Wire, frozen=True, tag_field="kind", tag="text"):
     """Words, perhaps in reply to an earlier message."""
 
     text: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
     reply_to: Id | None = None
 
 
-class ReactionBody(Wire, tag_field="kind", tag="reaction"):
+class ReactionBody(Wire, frozen=True, tag_field="kind", tag="reaction"):
     """An emoji on a message; none takes the reaction back."""
 
     target: Id
     emoji: Emoji | None
 
 
-class DeletionBody(Wire, tag_field="kind", tag="deletion"):
+class DeletionBody(Wire, frozen=True, tag_field="kind", tag="deletion"):
     """Take back one's own message on both sides."""
 
     target: Id
@@ -249,14 +249,14 @@ class DeletionBody(Wire, tag_field="kind", tag="deletion"):
 Body = TextBody | ReactionBody | DeletionBody
 
 
-class Accepted(Wire):
+class Accepted(Wire, frozen=True):
     """The server passed it on. Delivered is for the partner's client to say."""
 
     at: Instant
 
 
 @request("chat:message", reply=Accepted, cost=1)
-class SendMessage(Wire):
+class SendMessage(Wire, frozen=True):
     """Say something. The same id and sequence number may be sent again until its receipt comes."""
 
     conversation_id: Id
@@ -266,7 +266,7 @@ class SendMessage(Wire):
 
 
 @push("chat:message")
-class Message(Wire):
+class Message(Wire, frozen=True):
     """What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt."""
 
     conversation_id: Id
@@ -278,7 +278,7 @@ class Message(Wire):
 
 
 @request("chat:receipt", reply=Done, cost=0.25)
-class SendReceipt(Wire):
+class SendReceipt(Wire, frozen=True):
     """Everything up to these sequence numbers has arrived here, and has been seen."""
 
     conversation_id: Id
@@ -287,7 +287,7 @@ class SendReceipt(Wire):
 
 
 @push("chat:receipt")
-class Receipt(Wire):
+class Receipt(Wire, frozen=True):
     """The partner's client has, and has shown, one's items up to these sequence numbers."""
 
     conversation_id: Id
@@ -297,7 +297,7 @@ class Receipt(Wire):
 
 
 @request("chat:typing", reply=Done, cost=0.25)
-class SendTyping(Wire):
+class SendTyping(Wire, frozen=True):
     """Typing began or stopped."""
 
     conversation_id: Id
@@ -305,7 +305,7 @@ class SendTyping(Wire):
 
 
 @push("chat:typing")
-class Typing(Wire):
+class Typing(Wire, frozen=True):
     """The partner began or stopped typing."""
 
     conversation_id: Id
@@ -314,7 +314,7 @@ class Typing(Wire):
 
 
 @push("conversation:partner")
-class PartnerPresence(Wire):
+class PartnerPresence(Wire, frozen=True):
     """The partner's connection dropped or came back."""
 
     conversation_id: Id
@@ -323,14 +323,14 @@ class PartnerPresence(Wire):
 
 
 @request("conversation:leave", reply=Done, cost=1)
-class Leave(Wire):
+class Leave(Wire, frozen=True):
     """Leave for good. Leaving twice does no harm."""
 
     conversation_id: Id
 
 
 @push("conversation:ended")
-class Ended(Wire):
+class Ended(Wire, frozen=True):
     """The conversation is over. `left`: the partner went; `lost`: the partner's connection did not come back."""
 
     conversation_id: Id
@@ -341,13 +341,13 @@ class Ended(Wire):
 
 
 @request("safety:block", reply=Done, cost=2)
-class Block(Wire):
+class Block(Wire, frozen=True):
     """Never meet the partner of this conversation again. Ends it if it still goes on."""
 
     conversation_id: Id
 
 
-class ReportedMessage(Wire):
+class ReportedMessage(Wire, frozen=True):
     """A message the reporter chose to show to moderators, in the reporter's words for it."""
 
     id: Id
@@ -359,14 +359,14 @@ class ReportedMessage(Wire):
 ReportReason = Literal["harassment", "sexual", "minor", "hate", "spam", "violence", "other"]
 
 
-class Reported(Wire):
+class Reported(Wire, frozen=True):
     """The report was stored for moderators."""
 
     report_id: Id
 
 
 @request("safety:report", reply=Reported, cost=8)
-class Report(Wire):
+class Report(Wire, frozen=True):
     """Tell moderators about the partner of this conversation, during it or up to an hour after it."""
 
     conversation_id: Id
@@ -378,7 +378,7 @@ class Report(Wire):
 # --------------------------------------------------------------------------- session
 
 
-class Connect(Wire):
+class Connect(Wire, frozen=True):
     """What a client presents when it connects (Socket.IO `auth`)."""
 
     token: Token
@@ -387,7 +387,7 @@ class Connect(Wire):
 
 
 @push("session:state")
-class SessionState(Wire):
+class SessionState(Wire, frozen=True):
     """Where the guest stands, pushed first on every connection: it replaces what the client believed."""
 
     profile: Profile
@@ -396,18 +396,18 @@ class SessionState(Wire):
 
 
 @push("session:replaced")
-class SessionReplaced(Wire):
+class SessionReplaced(Wire, frozen=True):
     """The same guest connected elsewhere; this connection ends and must not come back by itself."""
 
 
 @push("session:move")
-class SessionMove(Wire):
+class SessionMove(Wire, frozen=True):
     """This worker is about to stop: connect again after `in_ms`."""
 
     in_ms: Milliseconds
 
 
-class Refreshed(Wire):
+class Refreshed(Wire, frozen=True):
     """A token for the same guest with a new expiry."""
 
     token: Token
@@ -415,22 +415,36 @@ class Refreshed(Wire):
 
 
 @request("session:refresh", reply=Refreshed, cost=2)
-class RefreshSession(Wire):
+class RefreshSession(Wire, frozen=True):
     """Ask for a newer token before this one expires."""
 
 
 # --------------------------------------------------------------------------- HTTP
 
 
-class CreateGuest(Wire):
+class Route(Struct, frozen=True):
+    """One REST route, as declared; the HTTP door binds a handler to it by its name."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    reply: type[Wire] | None
+    body: type[Wire] | None = None
+    status: int = 200
+
+
+class CreateGuest(Wire, frozen=True):
     """Ask for a guest: the answers of a first visit, or the `device` token that remembers them."""
 
-    birth_date: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="YYYY-MM-DD. Never stored.")] | None = None
+    birth_date: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="YYYY-MM-DD. Never stored.")] | None = (
+        None
+    )
     rules: Annotated[int, Meta(ge=0, le=10_000, description="The version of the house rules accepted.")] | None = None
     device: Token | None = None
 
 
-class GuestCreated(Wire):
+class GuestCreated(Wire, frozen=True):
     """A guest session. `token` is for connecting; `device` remembers this browser's answers and blocks."""
 
     token: Token
@@ -439,7 +453,7 @@ class GuestCreated(Wire):
     profile: Profile
 
 
-class ServerInfo(Wire):
+class ServerInfo(Wire, frozen=True):
     """What a page needs to know before there is a guest."""
 
     lobby: LobbyState
@@ -449,20 +463,30 @@ class ServerInfo(Wire):
     contract: str
 
 
-class Health(Wire):
+class Health(Wire, frozen=True):
     """Whether the process lives, or is ready for guests, with each part's state."""
 
     ok: bool
     parts: dict[str, bool]
 
 
-class ErrorDetail(Wire, forbid_unknown_fields=False):
+class ErrorDetail(Wire, frozen=True, forbid_unknown_fields=False):
     """Why a request was refused; more data may stand beside the code."""
 
     code: str
 
 
-class ErrorReply(Wire):
+class ErrorReply(Wire, frozen=True):
     """Every refusal, over HTTP and Socket.IO alike."""
 
     error: ErrorDetail
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("get_info", "GET", "/api/info", "What a page needs to know before there is a guest.", ServerInfo),
+    Route("create_guest", "POST", "/api/guests", "Begin a guest session.", GuestCreated, CreateGuest, 201),
+    Route("get_openapi", "GET", "/api/openapi.json", "This document.", None),
+    Route("get_health", "GET", "/health", "Whether the process lives.", Health),
+    Route("get_ready", "GET", "/ready", "Whether guests can be served; 503 if not.", Health),
+)
+"""The REST side."""

@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import inspect
 
 from visavis import contract
-from visavis.contract import ERRORS, PUSHES, REQUESTS, Wire
+from visavis.contract import ERRORS, PUSHES, REQUESTS, ROUTES, Wire
 
 HTTP_STRUCTS: tuple[type[Wire], ...] = (
     contract.CreateGuest,
@@ -77,7 +77,7 @@ def _ts(type_: inspect.Type) -> str:
         case inspect.UnionType(types=types):
             return _ts_union(types)
         case inspect.StructType(cls=cls):
-            return cast(str, cls.__name__)
+            return cls.__name__
     raise TypeError(f"no TypeScript for {type_!r}")
 
 
@@ -98,7 +98,7 @@ def _ts_struct(info: inspect.StructType) -> str:
 
 
 def _sent() -> set[type]:
-    named = [contract.Connect, contract.CreateGuest, *(r.type for r in REQUESTS.values())]
+    named: list[type] = [contract.Connect, contract.CreateGuest, *(r.type for r in REQUESTS.values())]
     return {info.cls for info in _walk(named)}
 
 
@@ -134,8 +134,7 @@ def typescript() -> str:
         f"export const CONTRACT = {json.dumps(contract_hash())};",
         f"export const RULES_VERSION = {contract.RULES_VERSION};",
     ]
-    for name in ("MAX_TEXT", "MAX_REPORT_WORDS", "MAX_REPORTED_MESSAGES", "MAX_INTERESTS", "MAX_INTEREST", "MAX_LANGUAGES"):
-        parts.append(f"export const {name} = {getattr(contract, name)};")
+    parts += [f"export const {name} = {getattr(contract, name)};" for name in dir(contract) if name.startswith("MAX_")]
     parts += [f"\nexport type {name} = {_ts(inspect.type_info(alias))};" for name, alias in _ALIASES.items()]
     parts.append("\nexport const ERROR_CODES = [" + ", ".join(json.dumps(c) for c in ERRORS) + "] as const;")
     parts.append("export type ErrorCode = (typeof ERROR_CODES)[number];")
@@ -147,7 +146,7 @@ def typescript() -> str:
     parts.append("\nexport type Answer<T> = { readonly ok: T } | { readonly error: Refusal };")
     parts.append("\nexport interface ClientToServerEvents {")
     parts += [
-        f"  {json.dumps(name)}: (request: {r.type.__name__}, ack: (answer: Answer<{r.reply.__name__}>) => void) => void;"
+        f'  "{name}": (request: {r.type.__name__}, ack: (answer: Answer<{r.reply.__name__}>) => void) => void;'
         for name, r in REQUESTS.items()
     ]
     parts.append("}\n\nexport interface ServerToClientEvents {")
@@ -219,7 +218,7 @@ def events_markdown() -> str:
 def asyncapi() -> str:
     """The Socket.IO events as an AsyncAPI 3 document."""
     schemas, components = _schemas("#/components/schemas/{name}")
-    ref = {struct: schema for struct, schema in zip(_structs(), schemas, strict=True)}
+    ref = dict(zip(_structs(), schemas, strict=True))
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     for name, r in REQUESTS.items():
@@ -269,16 +268,16 @@ def asyncapi() -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def openapi(routes: "Iterable[Route]") -> dict[str, Any]:
+def openapi() -> dict[str, Any]:
     """The REST routes as an OpenAPI 3.1 document."""
     schemas, components = _schemas("#/components/schemas/{name}")
-    ref = {struct: schema for struct, schema in zip(_structs(), schemas, strict=True)}
+    ref = dict(zip(_structs(), schemas, strict=True))
 
     def content(schema: dict[str, Any]) -> dict[str, Any]:
         return {"application/json": {"schema": schema}}
 
     paths: dict[str, Any] = {}
-    for route in routes:
+    for route in ROUTES:
         operation: dict[str, Any] = {
             "operationId": route.name,
             "summary": route.summary,
@@ -298,32 +297,20 @@ def openapi(routes: "Iterable[Route]") -> dict[str, Any]:
         "info": {
             "title": "Visavis",
             "version": contract_hash(),
-            "description": "Getting a guest, and asking how the server is. Conversations run over Socket.IO: see the AsyncAPI document.",
+            "description": "Getting a guest, and asking how the server is. Conversations run over Socket.IO.",
         },
         "paths": paths,
         "components": {"schemas": components},
     }
 
 
-class Route(msgspec.Struct, frozen=True):
-    """One REST route, as declared: the handler is bound to it by name in the HTTP door."""
-
-    name: str
-    method: str
-    path: str
-    summary: str
-    reply: type[Wire] | None
-    body: type[Wire] | None = None
-    status: int = 200
-
-
-def texts(routes: "Iterable[Route]", settings_markdown: str) -> dict[str, str]:
+def texts(settings_markdown: str) -> dict[str, str]:
     """Every generated file of the repository: its path and its text."""
     return {
         "web/src/contract.gen.ts": typescript(),
         "docs/events.md": events_markdown(),
         "docs/asyncapi.json": asyncapi(),
-        "docs/openapi.json": json.dumps(openapi(routes), indent=2, ensure_ascii=False) + "\n",
+        "docs/openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
         "docs/settings.md": settings_markdown,
     }
 

@@ -2,12 +2,12 @@
 
 export const CONTRACT = "b9c109bb0a75";
 export const RULES_VERSION = 1;
-export const MAX_TEXT = 4000;
-export const MAX_REPORT_WORDS = 1000;
-export const MAX_REPORTED_MESSAGES = 20;
-export const MAX_INTERESTS = 10;
 export const MAX_INTEREST = 40;
+export const MAX_INTERESTS = 10;
 export const MAX_LANGUAGES = 8;
+export const MAX_REPORTED_MESSAGES = 20;
+export const MAX_REPORT_WORDS = 1000;
+export const MAX_TEXT = 4000;
 
 export type Mode = "text" | "video" | "voice";
 

@@ -5,6 +5,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from visavis.contract import Mode, Profile, Why
+from visavis.core.identity import Guest
+from visavis.core.matching import Ticket
+
 
 class Index(msgspec.Struct, frozen=True):
     """One index of a collection: equality on `fields` in this order, then insertion order."""
@@ -80,7 +84,7 @@ class DocumentStore(Protocol):
         cursor: str | None = None,
         newest_first: bool = False,
     ) -> Page:
-        """Documents whose indexed fields equal `values` (a prefix of the index's fields will do), in insertion order."""
+        """Documents whose indexed fields equal `values` (or a prefix of them), in insertion order."""
 
     async def replace(
         self, collection: Collection, id: str, data: Mapping[str, Any], *, version: int, expires_at: int | None = None
@@ -95,3 +99,155 @@ class DocumentStore(Protocol):
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many."""
+
+
+# --------------------------------------------------------------------------- seats, as all workers see them
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One guest's part in a conversation: the seat number is the place in the record's members."""
+
+    guest: str
+    device: str
+    profile: Profile
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What makes a conversation: kept in Redis while it lasts, and sealed into each member's claim."""
+
+    id: str
+    mode: Mode
+    members: tuple[Member, ...]
+    why: Why
+    started_at: int
+
+    def seat_of(self, guest: str) -> int | None:
+        """The guest's seat number, or None for someone who is not a member."""
+        for number, member in enumerate(self.members):
+            if member.guest == guest:
+                return number
+        return None
+
+
+Workers = dict[str, str]
+"""Where guests are: guest to worker; the empty string is a guest who is away."""
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """What connecting found: `epoch` counts the guest's connections, `displaced` had the one before."""
+
+    epoch: int
+    displaced: str
+    record: Record | None
+    workers: Workers
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """A guest's state as Redis has it.
+
+    `ok`: as this worker believes; `back`: had been given up, and was taken back; `replaced`: connected
+    elsewhere since; `missing`: Redis has forgotten.
+    """
+
+    guest: str
+    state: str
+    conversation: str
+    searching: bool
+    workers: Workers
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """Two waiting guests who should meet: their tickets' ids and the conversation they would have."""
+
+    record: Record
+    tickets: tuple[str, ...]
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What renewing the lease brought: everyone's statistics, and workers found dead, this one's to clear up."""
+
+    stats: dict[str, bytes]
+    dead: list[str]
+    reborn: bool
+    """This worker's own lease had run out."""
+
+
+class StateUnavailable(Exception):
+    """Redis did not answer."""
+
+
+class Seats(Protocol):
+    """Guests, their connections and seats, shared by all workers. Methods raise StateUnavailable."""
+
+    async def create(self, guest: Guest) -> None:
+        """Begin a guest session."""
+
+    async def connect(self, guest: Guest, claim: Record | None) -> Connected:
+        """The guest is here now; the newest connection wins. A claim restores a seat that Redis lost."""
+
+    async def disconnect(self, guest: str, epoch: int) -> Workers | None:
+        """The connection is gone; None if a newer one has taken over. Gives the other members' whereabouts."""
+
+    async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
+        """Renew sessions and compare, for (guest, epoch) pairs; those given up meanwhile are taken back."""
+
+    async def end(self, conversation: str, by: str, *, away_for: int | None = None) -> Workers | None:
+        """End the conversation; with `away_for`, only if `by` has been away that many ms.
+
+        Gives the other members' whereabouts, or None if it did not end now.
+        """
+
+    async def record(self, conversation: str, *, live: bool = False) -> Record | None:
+        """A conversation; unless `live`, for an hour after its end as well."""
+
+    async def recent(self, guest: str) -> list[str]:
+        """Guests met a while ago or less."""
+
+
+class Lease(Protocol):
+    """A worker's life sign. Methods raise StateUnavailable."""
+
+    async def beat(self, stats: bytes) -> Beat:
+        """Renew the lease and leave this worker's statistics; learn everyone's, and who died."""
+
+    async def reap(self, worker: str) -> list[tuple[str, str, Workers]]:
+        """Mark a dead worker's guests away; for each seated one: guest, conversation, the others' whereabouts."""
+
+    async def resign(self) -> None:
+        """Give the lease back."""
+
+
+class Pool(Protocol):
+    """Waiting tickets by mode. Times are Redis's, in ms. Methods raise StateUnavailable."""
+
+    async def enter(self, mode: Mode, ticket: Ticket, member: Member) -> tuple[str, int]:
+        """Wait. Returns ("ok", since), or ("in_conversation" | "replaced", 0). An earlier ticket keeps its place."""
+
+    async def leave(self, guest: str) -> None:
+        """Stop waiting, if the guest waits."""
+
+    async def hold(self, mode: Mode) -> bool:
+        """Take the short lease that lets one worker at a time run the pool's round."""
+
+    async def release(self, mode: Mode) -> None:
+        """Give that lease back."""
+
+    async def waiting(self, mode: Mode) -> tuple[list[Ticket], dict[str, Member], int]:
+        """The oldest tickets, who holds them, and the time."""
+
+    async def claim(self, mode: Mode, proposals: Sequence[Proposal]) -> list[Workers | None]:
+        """Seat each pair whose tickets both still wait; for each, where its members are, or None."""
+
+
+class Bus(Protocol):
+    """The way to other workers: what is lost on it is healed by receipts and by `touch`."""
+
+    def send(self, worker: str, note: bytes) -> None:
+        """Hand a note over for sending, in order per worker. Never waits."""
+
+
+class Sealer(Protocol):
+    """Makes claims that only this service can make or read."""
+
+    def seal(self, record: Record, guest: str) -> str:
+        """A token that restores this guest's seat."""

@@ -1,0 +1,79 @@
+"""The command line: serve, contract, simulate-matching."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="visavis", description="Meet a stranger worth meeting.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve guests until interrupted")
+    contract = commands.add_parser("contract", help="write the files generated from the contract and settings")
+    contract.add_argument("--root", type=Path, default=Path(), help="the checkout; default: the current folder")
+    simulate = commands.add_parser("simulate-matching", help="compare matching policies on a published workload")
+    simulate.add_argument("rest", nargs=argparse.REMAINDER)
+    # The simulator has options of its own, which argparse would otherwise look for here.
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["simulate-matching"]:
+        from visavis import simulate as simulator
+
+        return simulator.main(given[1:])
+    command = parser.parse_args(given)
+    if command.command == "contract":
+        return _contract(command.root)
+    return _serve()
+
+
+def _contract(root: Path) -> int:
+    from visavis import describe
+    from visavis.settings import settings_markdown
+
+    for name in describe.write(root, describe.texts(settings_markdown())):
+        print(f"wrote {name}")
+    return 0
+
+
+def _serve() -> int:
+    from visavis import logs
+    from visavis.adapters.tokens import SecretsInvalid
+    from visavis.adapters.valkey import ValkeyFailed
+    from visavis.app import CannotServe, Visavis
+    from visavis.core.ports import StateUnavailable, StoreUnavailable
+    from visavis.settings import Settings, SettingsError
+
+    async def serve(settings: Settings) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        app = Visavis(settings)
+        await app.start()
+        try:
+            print(f"Visavis is ready at {app.address}", flush=True)
+            await stop.wait()
+        finally:
+            await app.stop()
+
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.configure(settings.log_level)
+        if sys.platform == "win32":
+            asyncio.run(serve(settings))
+        else:
+            import uvloop
+
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve(settings))
+    except (SettingsError, SecretsInvalid, CannotServe, ValkeyFailed, StateUnavailable, StoreUnavailable) as error:
+        print(f"visavis: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

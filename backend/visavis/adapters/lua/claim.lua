@@ -1,0 +1,42 @@
+-- Seat pairs whose tickets both still wait. ARGV: conversation ms, recent ms, pool, then for each pair:
+-- conversation, record, guest, ticket, guest, ticket. Returns for each: false, or both workers.
+local ttl, recent, pool = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local time = now()
+local answers = {}
+
+local function waits(guest, ticket)
+  local found = redis.call('HMGET', P .. 'guest:' .. guest, 'ticket', 'conversation')
+  if found[1] ~= ticket or (found[2] and found[2] ~= '') then
+    return false
+  end
+  local place = location(guest)
+  if place == '' then
+    drop_ticket(guest)
+    return false
+  end
+  return place
+end
+
+for i = 4, #ARGV, 6 do
+  local id, record, a, ticket_a, b, ticket_b = unpack(ARGV, i, i + 5)
+  local place_a, place_b = waits(a, ticket_a), waits(b, ticket_b)
+  if a ~= b and place_a and place_b then
+    local members = a .. ' ' .. b
+    redis.call('HSET', P .. 'conversation:' .. id, 'state', 'live', 'members', members, 'record', record)
+    redis.call('PEXPIRE', P .. 'conversation:' .. id, ttl)
+    for one, other in pairs({ [a] = b, [b] = a }) do
+      drop_ticket(one)
+      redis.call('HSET', P .. 'guest:' .. one, 'conversation', id)
+      if recent > 0 then
+        local met = P .. 'met:' .. one
+        redis.call('ZREMRANGEBYSCORE', met, '-inf', time - recent)
+        redis.call('ZADD', met, time, other)
+        redis.call('PEXPIRE', met, recent)
+      end
+    end
+    answers[#answers + 1] = { place_a, place_b }
+  else
+    answers[#answers + 1] = false
+  end
+end
+return answers

@@ -1,0 +1,36 @@
+-- A guest's newest connection. ARGV: guest, worker, session ms, claimed conversation ('' for none),
+-- its members, its record. Returns epoch, worker of the connection before, record ('' for none), places.
+local guest, worker, ttl, claimed, claimed_members, claimed_record = unpack(ARGV)
+local key = P .. 'guest:' .. guest
+local before = redis.call('HGET', key, 'worker') or ''
+local epoch = redis.call('HINCRBY', key, 'epoch', 1)
+if before ~= '' and before ~= worker then
+  redis.call('SREM', P .. 'at:' .. before, guest)
+end
+redis.call('HSET', key, 'worker', worker)
+redis.call('HDEL', key, 'away')
+redis.call('PEXPIRE', key, ttl)
+redis.call('SADD', P .. 'at:' .. worker, guest)
+redis.call('PEXPIRE', P .. 'at:' .. worker, ttl)
+drop_ticket(guest)
+
+local conversation = conversation_of(guest)
+if conversation == '' and claimed ~= '' then
+  local claimed_key = P .. 'conversation:' .. claimed
+  local state = redis.call('HGET', claimed_key, 'state')
+  if not state then
+    redis.call('HSET', claimed_key, 'state', 'live', 'members', claimed_members, 'record', claimed_record)
+    state = 'live'
+  end
+  if state == 'live' and is_member(redis.call('HGET', claimed_key, 'members'), guest) then
+    redis.call('HSET', key, 'conversation', claimed)
+    conversation = claimed
+  end
+end
+if conversation == '' then
+  return { epoch, before, '', {} }
+end
+local conversation_key = P .. 'conversation:' .. conversation
+redis.call('PEXPIRE', conversation_key, ttl)
+local members = redis.call('HGET', conversation_key, 'members')
+return { epoch, before, redis.call('HGET', conversation_key, 'record'), locations(members, guest) }

@@ -1,0 +1,25 @@
+-- End a conversation. ARGV: conversation, by whom, ms that member must have been away ('' for any).
+-- Returns false if it did not end now, else the other members' places.
+local id, by, away_for = unpack(ARGV)
+local key = P .. 'conversation:' .. id
+local found = redis.call('HMGET', key, 'state', 'members')
+if found[1] ~= 'live' or not is_member(found[2], by) then
+  return false
+end
+if away_for ~= '' and location(by) ~= '' then
+  return false
+end
+if away_for ~= '' then
+  local away = redis.call('HGET', P .. 'guest:' .. by, 'away')
+  if away and now() - tonumber(away) < tonumber(away_for) then
+    return false
+  end
+end
+redis.call('HSET', key, 'state', 'ended')
+redis.call('PEXPIRE', key, CONVERSATION_KEPT_MS)
+for guest in string.gmatch(found[2], '%S+') do
+  if redis.call('HGET', P .. 'guest:' .. guest, 'conversation') == id then
+    redis.call('HDEL', P .. 'guest:' .. guest, 'conversation')
+  end
+end
+return locations(found[2], by)

@@ -1,0 +1,73 @@
+-- Shared by every script; put in front of each when it is loaded. Time is Redis's own.
+local P = 'v:'
+local CONVERSATION_KEPT_MS = 3600000
+
+local function now()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- The worker a guest is connected to; '' when away, or when that worker's lease has run out.
+local function location(guest)
+  local worker = redis.call('HGET', P .. 'guest:' .. guest, 'worker')
+  if not worker or worker == '' or redis.call('EXISTS', P .. 'worker:' .. worker) == 0 then
+    return ''
+  end
+  return worker
+end
+
+-- Flat list: guest, worker, guest, worker... of everyone in a space-separated list but one.
+local function locations(members, except)
+  local found = {}
+  for guest in string.gmatch(members or '', '%S+') do
+    if guest ~= except then
+      found[#found + 1] = guest
+      found[#found + 1] = location(guest)
+    end
+  end
+  return found
+end
+
+local function drop_ticket(guest)
+  local key = P .. 'guest:' .. guest
+  local pool = redis.call('HGET', key, 'pool')
+  if pool and pool ~= '' then
+    redis.call('ZREM', P .. 'waiting:' .. pool, guest)
+    redis.call('HDEL', P .. 'tickets:' .. pool, guest)
+    redis.call('HDEL', key, 'pool', 'ticket')
+  end
+end
+
+-- The guest's live conversation, or ''.
+local function conversation_of(guest)
+  local id = redis.call('HGET', P .. 'guest:' .. guest, 'conversation')
+  if not id or id == '' then
+    return ''
+  end
+  if redis.call('HGET', P .. 'conversation:' .. id, 'state') ~= 'live' then
+    redis.call('HDEL', P .. 'guest:' .. guest, 'conversation')
+    return ''
+  end
+  return id
+end
+
+local function is_member(members, guest)
+  for one in string.gmatch(members or '', '%S+') do
+    if one == guest then
+      return true
+    end
+  end
+  return false
+end
+
+-- Mark a guest away if it is still the same connection; returns its conversation and the others' places.
+local function mark_away(guest)
+  local key = P .. 'guest:' .. guest
+  redis.call('HSET', key, 'worker', '', 'away', now())
+  drop_ticket(guest)
+  local conversation = conversation_of(guest)
+  if conversation == '' then
+    return '', {}
+  end
+  return conversation, locations(redis.call('HGET', P .. 'conversation:' .. conversation, 'members'), guest)
+end

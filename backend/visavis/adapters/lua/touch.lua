@@ -1,0 +1,35 @@
+-- Renew sessions and report. ARGV: worker, session ms, then guest, epoch, guest, epoch...
+-- Returns for each: state, conversation, searching (0 or 1), places.
+local worker, ttl = ARGV[1], ARGV[2]
+local answers = {}
+for i = 3, #ARGV, 2 do
+  local guest, epoch = ARGV[i], ARGV[i + 1]
+  local key = P .. 'guest:' .. guest
+  local found = redis.call('HMGET', key, 'epoch', 'worker', 'ticket')
+  local state = 'ok'
+  if not found[1] then
+    state = 'missing'
+  elseif found[1] ~= epoch then
+    state = 'replaced'
+  elseif found[2] ~= worker then
+    state = 'back'
+    redis.call('HSET', key, 'worker', worker)
+    redis.call('HDEL', key, 'away')
+    redis.call('SADD', P .. 'at:' .. worker, guest)
+  end
+  if state == 'ok' or state == 'back' then
+    redis.call('PEXPIRE', key, ttl)
+    local conversation = conversation_of(guest)
+    local places = {}
+    if conversation ~= '' then
+      local conversation_key = P .. 'conversation:' .. conversation
+      redis.call('PEXPIRE', conversation_key, ttl)
+      places = locations(redis.call('HGET', conversation_key, 'members'), guest)
+    end
+    answers[#answers + 1] = { state, conversation, found[3] and 1 or 0, places }
+  else
+    answers[#answers + 1] = { state, '', 0, {} }
+  end
+end
+redis.call('PEXPIRE', P .. 'at:' .. worker, ttl)
+return answers

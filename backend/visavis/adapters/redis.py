@@ -1,0 +1,371 @@
+"""Redis: seats, the waiting pool, leases and limits, and the directed bus between workers.
+
+Hides keys, scripts and reconnecting. Every change that must not be seen half done is one Lua script
+(`lua/`, each put behind the prelude); scripts reload by themselves after SCRIPT FLUSH. Redis going away
+shows as StateUnavailable; what the bus loses meanwhile is healed by its users.
+
+Keys, all under `v:`, all with a TTL or named reason:
+  guest:{id}          hash: epoch, worker, away, conversation, pool, ticket (session TTL, sliding)
+  conversation:{id}   hash: state, members, record (session TTL while live, an hour after its end)
+  at:{worker}         set: guests connected there (session TTL)
+  worker:{worker}     the lease itself (lease TTL)
+  workers             sorted set: worker by expiry (members leave when found expired)
+  stats               hash: worker's statistics (fields leave with the worker)
+  waiting:{mode}      sorted set: guest by arrival (members leave with the connection or its worker)
+  tickets:{mode}      hash: guest's ticket (as above)
+  round:{mode}        who runs the pool's round (2 s)
+  met:{guest}         sorted set: recent partners (TTL of the setting)
+  limit:{name}        counters (their window)
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from visavis.contract import Mode
+from visavis.core.identity import Guest, new_id
+from visavis.core.matching import Ticket
+from visavis.core.ports import Beat, Connected, Member, Proposal, Record, StateUnavailable, Touched, Workers
+
+log = logging.getLogger(__name__)
+
+_LUA = Path(__file__).parent / "lua"
+# A script that frees memory or only marks things must run when memory is full; the others are refused
+# whole before they begin, so that nothing is left half done.
+_ALLOW_OOM = {"disconnect", "end", "leave", "reap", "release", "touch"}
+
+ROUND_LEASE_MS = 2000
+TICKETS_READ = 10_000
+CLAIMED_AT_ONCE = 100
+REAPED_AT_ONCE = 200
+
+_pack = msgspec.msgpack.Encoder().encode
+_record = msgspec.msgpack.Decoder(Record)
+
+
+class _Waiting(msgspec.Struct, frozen=True, array_like=True):
+    ticket: Ticket
+    member: Member
+
+
+_waiting = msgspec.msgpack.Decoder(_Waiting)
+
+
+def connect(url: str) -> "redis.Redis":
+    """A client for commands: bounded pool that waits, short time-outs, no pickle anywhere."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url,
+        max_connections=32,
+        timeout=2,
+        socket_timeout=2,
+        socket_connect_timeout=2,
+        retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), 2),
+        retry_on_error=[redis.BusyLoadingError],
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def _workers(flat: Sequence[bytes]) -> Workers:
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+class State:
+    """Seats, Lease and Pool of `core.ports`, for one worker."""
+
+    def __init__(self, client: "redis.Redis", worker: str, *, session_ms: int, lease_ms: int, recent_ms: int) -> None:
+        self._redis = client
+        self._worker = worker
+        self._session_ms = session_ms
+        self._lease_ms = lease_ms
+        self._recent_ms = recent_ms
+        self._token = new_id()
+        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
+        self._scripts: dict[str, AsyncScript] = {}
+        for path in _LUA.glob("*.lua"):
+            if path.stem != "prelude":
+                flags = " flags=allow-oom" if path.stem in _ALLOW_OOM else ""
+                self._scripts[path.stem] = client.register_script(
+                    f"#!lua{flags}\n{prelude}\n{path.read_text(encoding='utf-8')}"
+                )
+
+    async def _run(self, script: str, *args: str | int | bytes) -> Any:
+        try:
+            return await self._scripts[script](args=args)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StateUnavailable(f"{script}: {type(error).__name__}: {error}") from error
+
+    async def _ask(self, command: Awaitable[Any]) -> Any:
+        try:
+            return await command
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def ping(self) -> None:
+        """Prove that Redis answers."""
+        await self._ask(self._redis.ping())
+
+    # ------------------------------------------------------------------ seats
+
+    async def create(self, guest: Guest) -> None:
+        key = f"v:guest:{guest.id}"
+
+        async def begin() -> None:
+            async with self._redis.pipeline(transaction=True) as batch:
+                batch.hset(key, "epoch", 0)
+                batch.pexpire(key, self._session_ms)
+                await batch.execute()
+
+        await self._ask(begin())
+
+    async def connect(self, guest: Guest, claim: Record | None) -> Connected:
+        claimed: tuple[str, str, bytes] = ("", "", b"")
+        if claim is not None:
+            claimed = (claim.id, " ".join(m.guest for m in claim.members), _pack(claim))
+        epoch, before, record, places = await self._run("connect", guest.id, self._worker, self._session_ms, *claimed)
+        return Connected(epoch, before.decode(), _record.decode(record) if record else None, _workers(places))
+
+    async def disconnect(self, guest: str, epoch: int) -> Workers | None:
+        places = await self._run("disconnect", guest, self._worker, epoch)
+        return None if places is None else _workers(places)
+
+    async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
+        if not guests:
+            return []
+        flat: list[str | int] = [value for pair in guests for value in pair]
+        answers = await self._run("touch", self._worker, self._session_ms, *flat)
+        return [
+            Touched(guest, state.decode(), conversation.decode(), bool(searching), _workers(places))
+            for (guest, _), (state, conversation, searching, places) in zip(guests, answers, strict=True)
+        ]
+
+    async def end(self, conversation: str, by: str, *, away_for: int | None = None) -> Workers | None:
+        places = await self._run("end", conversation, by, "" if away_for is None else away_for)
+        return None if places is None else _workers(places)
+
+    async def record(self, conversation: str, *, live: bool = False) -> Record | None:
+        state, record = await self._ask(self._redis.hmget(f"v:conversation:{conversation}", "state", "record"))
+        if record is None or (live and state != b"live"):
+            return None
+        return _record.decode(record)
+
+    async def recent(self, guest: str) -> list[str]:
+        met = await self._ask(self._redis.zrange(f"v:met:{guest}", -100, -1))
+        return [one.decode() for one in met]
+
+    # ------------------------------------------------------------------ lease
+
+    async def beat(self, stats: bytes) -> Beat:
+        reborn, dead, flat = await self._run("beat", self._worker, self._lease_ms, stats)
+        return Beat(
+            {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)},
+            [worker.decode() for worker in dead],
+            bool(reborn),
+        )
+
+    async def reap(self, worker: str) -> list[tuple[str, str, Workers]]:
+        found: list[tuple[str, str, Workers]] = []
+        left = 1
+        while left:
+            left, answers = await self._run("reap", worker, REAPED_AT_ONCE)
+            found += [
+                (guest.decode(), conversation.decode(), _workers(places)) for guest, conversation, places in answers
+            ]
+        return found
+
+    async def resign(self) -> None:
+        async def leave() -> None:
+            async with self._redis.pipeline(transaction=True) as batch:
+                batch.zrem("v:workers", self._worker)
+                batch.hdel("v:stats", self._worker)
+                batch.delete(f"v:worker:{self._worker}")
+                await batch.execute()
+
+        await self._ask(leave())
+
+    # ------------------------------------------------------------------ pool
+
+    async def enter(self, mode: Mode, ticket: Ticket, member: Member) -> tuple[str, int]:
+        packed = _pack(_Waiting(ticket, member))
+        outcome, since = await self._run("enter", ticket.guest, self._worker, mode, ticket.id, packed)
+        return outcome.decode(), int(since)
+
+    async def leave(self, guest: str) -> None:
+        await self._run("leave", guest)
+
+    async def hold(self, mode: Mode) -> bool:
+        held = await self._ask(self._redis.set(f"v:round:{mode}", self._token, nx=True, px=ROUND_LEASE_MS))
+        return bool(held)
+
+    async def release(self, mode: Mode) -> None:
+        await self._run("release", mode, self._token)
+
+    async def waiting(self, mode: Mode) -> tuple[list[Ticket], dict[str, Member], int]:
+        time, *flat = await self._run("waiting", mode, TICKETS_READ)
+        tickets: list[Ticket] = []
+        members: dict[str, Member] = {}
+        for i in range(0, len(flat), 3):
+            if flat[i + 2]:
+                found = _waiting.decode(flat[i + 2])
+                tickets.append(msgspec.structs.replace(found.ticket, since=int(flat[i + 1])))
+                members[found.ticket.guest] = found.member
+        return tickets, members, int(time)
+
+    async def claim(self, mode: Mode, proposals: Sequence[Proposal]) -> list[Workers | None]:
+        outcomes: list[Workers | None] = []
+        for start in range(0, len(proposals), CLAIMED_AT_ONCE):
+            some = proposals[start : start + CLAIMED_AT_ONCE]
+            args: list[str | bytes] = []
+            for proposal in some:
+                args += [proposal.record.id, _pack(proposal.record)]
+                for member, ticket in zip(proposal.record.members, proposal.tickets, strict=True):
+                    args += [member.guest, ticket]
+            answers = await self._run("claim", self._session_ms, self._recent_ms, mode, *args)
+            for proposal, places in zip(some, answers, strict=True):
+                if places is None:
+                    outcomes.append(None)
+                else:
+                    guests = [member.guest for member in proposal.record.members]
+                    outcomes.append({g: place.decode() for g, place in zip(guests, places, strict=True)})
+        return outcomes
+
+    # ------------------------------------------------------------------ limits
+
+    async def allow(self, name: str, limit: int, window_ms: int) -> int:
+        """Count one against a limit shared by all workers; 0 if within it, else ms until it starts afresh."""
+        return int(await self._run("allow", name, limit, window_ms))
+
+
+class DirectedBus:
+    """Notes between workers over pub/sub: each worker listens on a channel of its own, and only there.
+
+    All notes of one turn of the event loop go out in one pipeline, a message per worker. A canary that the
+    worker sends to itself every second tells a deaf link from a quiet one: after `silence` seconds without
+    it the listener reconnects, and `healthy` is False meanwhile.
+    """
+
+    def __init__(
+        self,
+        client: "redis.Redis",
+        worker: str,
+        *,
+        beat: float = 1.0,
+        silence: float = 3.0,
+        most_unsent: int = 16_000_000,
+    ) -> None:
+        self._redis = client
+        self._worker = worker
+        self._beat = beat
+        self._silence = silence
+        self._most_unsent = most_unsent
+        self._unsent: dict[str, list[bytes]] = {}
+        self._unsent_bytes = 0
+        self._wanted = asyncio.Event()
+        self._heard = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.healthy = False
+        self.dropped = 0
+
+    @staticmethod
+    def _channel(worker: str) -> str:
+        return f"v:bus:{worker}"
+
+    async def start(self, receive: Callable[[bytes], None], healed: Callable[[], None]) -> None:
+        """Begin to listen; returns once the channel is heard, raises StateUnavailable if it is not.
+
+        `receive` gets each note; `healed` is called whenever the channel is heard again.
+        """
+        loop = asyncio.get_running_loop()
+        listening = asyncio.Event()
+        self._tasks = [
+            loop.create_task(self._listen(listening, receive, healed)),
+            loop.create_task(self._speak()),
+            loop.create_task(self._sing()),
+        ]
+        try:
+            await asyncio.wait_for(listening.wait(), self._silence)
+        except TimeoutError:
+            await self.stop()
+            raise StateUnavailable("the bus is not heard") from None
+
+    async def stop(self) -> None:
+        """Send what is unsent, then stop."""
+        if self._unsent and not self._tasks[1].done():
+            try:
+                await asyncio.wait_for(self._flush(), 1)
+            except (RedisError, OSError, TimeoutError):
+                log.warning("bus_notes_lost_at_stop")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def send(self, worker: str, note: bytes) -> None:
+        if self._unsent_bytes + len(note) > self._most_unsent:
+            self.dropped += 1
+            return
+        self._unsent.setdefault(worker, []).append(note)
+        self._unsent_bytes += len(note)
+        self._wanted.set()
+
+    async def _flush(self) -> None:
+        unsent, self._unsent, self._unsent_bytes = self._unsent, {}, 0
+        async with self._redis.pipeline(transaction=False) as batch:
+            for worker, notes in unsent.items():
+                batch.publish(self._channel(worker), _pack(notes))
+            await batch.execute()
+
+    async def _speak(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._flush()
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("bus_notes_lost", extra={"why": type(error).__name__})
+
+    async def _sing(self) -> None:
+        while True:
+            self.send(self._worker, b"")
+            await asyncio.sleep(self._beat)
+
+    async def _listen(
+        self, listening: asyncio.Event, receive: Callable[[bytes], None], healed: Callable[[], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        decoder = msgspec.msgpack.Decoder(list[bytes])
+        while True:
+            ears = self._redis.pubsub()
+            try:
+                await asyncio.wait_for(ears.subscribe(self._channel(self._worker)), self._silence)
+                self._heard = loop.time()
+                while loop.time() - self._heard < self._silence:
+                    message = await ears.get_message(ignore_subscribe_messages=True, timeout=self._silence / 3)
+                    if message is None:
+                        continue
+                    self._heard = loop.time()
+                    if not self.healthy:
+                        self.healthy = True
+                        listening.set()
+                        healed()
+                    for note in decoder.decode(message["data"]):
+                        if note:
+                            receive(note)
+                log.warning("bus_silent")
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("bus_lost", extra={"why": type(error).__name__})
+            except Exception:
+                log.exception("bus_note_failed")
+            finally:
+                self.healthy = False
+                with contextlib.suppress(RedisError, OSError, TimeoutError):
+                    await asyncio.wait_for(ears.aclose(), 1)  # type: ignore[no-untyped-call]  # untyped upstream
+            await asyncio.sleep(0.1)

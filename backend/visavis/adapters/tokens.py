@@ -1,0 +1,176 @@
+"""Tokens: guest sessions and remembered devices as JWTs (RFC 7519, RFC 8725), seat claims sealed with Fernet.
+
+Hides keys and their rotation: the first key signs, every key is accepted, each by its id.
+"""
+
+import base64
+import hashlib
+import os
+import secrets
+import time
+from pathlib import Path
+
+import jwt
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from visavis.contract import Profile
+from visavis.core.identity import Guest, new_id
+from visavis.core.ports import Record
+
+AUDIENCE = "visavis"
+DEVICE_SECONDS = 400 * 24 * 3600
+LEAST_SECRET = 32
+
+
+class TokenRefused(Exception):
+    """Not a token of ours, or not of this kind. `expired` tells an old one from a false one."""
+
+    def __init__(self, *, expired: bool = False) -> None:
+        super().__init__("expired" if expired else "invalid")
+        self.expired = expired
+
+
+class SecretsInvalid(Exception):
+    """The configured secrets cannot be used; says why."""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """What a browser is remembered for: nothing but its answers, under a random id."""
+
+    id: str
+    adult: bool
+    rules: int
+
+
+class _Claim(msgspec.Struct, frozen=True, array_like=True):
+    guest: str
+    record: Record
+
+
+def read_secrets(text: str) -> dict[str, bytes]:
+    """Parse `id:secret id:secret`. Raises SecretsInvalid."""
+    found: dict[str, bytes] = {}
+    for item in text.split():
+        key_id, _, secret = item.partition(":")
+        if not key_id or len(secret) < LEAST_SECRET:
+            raise SecretsInvalid(f"write each secret as id:secret with at least {LEAST_SECRET} characters")
+        found[key_id] = secret.encode()
+    if not found:
+        raise SecretsInvalid("there is no secret")
+    return found
+
+
+def kept_secrets(path: Path) -> dict[str, bytes]:
+    """The secrets in a private file, made on first use."""
+    if not path.exists():
+        made = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(f"k1:{secrets.token_urlsafe(48)}\n")
+        try:
+            # Several workers may begin at once: the first whole file wins.
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    return read_secrets(path.read_text(encoding="ascii"))
+
+
+class Tokens:
+    """Makes and reads every token."""
+
+    def __init__(self, keys: dict[str, bytes], session_seconds: int) -> None:
+        self._keys = keys
+        self._first = next(iter(keys))
+        self._session_seconds = session_seconds
+        self._fernet = MultiFernet(
+            [
+                Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"visavis seat claim\0" + key).digest()))
+                for key in keys.values()
+            ]
+        )
+
+    def _sign(self, kind: str, claims: dict[str, object], seconds: int) -> tuple[str, int]:
+        now = int(time.time())
+        payload = {**claims, "aud": AUDIENCE, "iat": now, "exp": now + seconds, "jti": new_id()}
+        token = jwt.encode(
+            payload, self._keys[self._first], algorithm="HS256", headers={"kid": self._first, "typ": kind}
+        )
+        return token, (now + seconds) * 1000
+
+    def _read(self, kind: str, token: str, needed: list[str]) -> dict[str, object]:
+        try:
+            header = jwt.get_unverified_header(token)
+            key = self._keys.get(header.get("kid", ""))
+            # The key is chosen by us, the algorithm fixed, and nothing in the header is acted upon.
+            if key is None or header.get("typ") != kind or header.get("alg") != "HS256" or "crit" in header:
+                raise TokenRefused
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=["HS256"],
+                audience=AUDIENCE,
+                leeway=300,
+                options={"require": ["aud", "exp", "iat", "jti", *needed]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenRefused(expired=True) from None
+        except (jwt.InvalidTokenError, TypeError, ValueError):
+            raise TokenRefused from None
+        return dict(payload)
+
+    def for_guest(self, guest: Guest) -> tuple[str, int]:
+        """A session token and when it expires, ms since the epoch."""
+        claims: dict[str, object] = {
+            "sub": guest.id,
+            "dev": guest.device,
+            "name": guest.profile.name,
+            "hue": guest.profile.hue,
+        }
+        return self._sign("visavis-guest+jwt", claims, self._session_seconds)
+
+    def guest(self, token: str) -> Guest:
+        """The guest of a session token. Raises TokenRefused."""
+        payload = self._read("visavis-guest+jwt", token, ["sub", "dev", "name", "hue"])
+        try:
+            return msgspec.convert(
+                {
+                    "id": payload["sub"],
+                    "device": payload["dev"],
+                    "profile": Profile(name=str(payload["name"]), hue=int(str(payload["hue"]))),
+                },
+                Guest,
+            )
+        except (msgspec.ValidationError, ValueError):
+            raise TokenRefused from None
+
+    def for_device(self, device: Device) -> str:
+        """A token that remembers a browser."""
+        token, _ = self._sign(
+            "visavis-device+jwt",
+            {"sub": device.id, "adult": device.adult, "rules": device.rules},
+            DEVICE_SECONDS,
+        )
+        return token
+
+    def device(self, token: str) -> Device:
+        """The browser of a device token. Raises TokenRefused."""
+        payload = self._read("visavis-device+jwt", token, ["sub", "adult", "rules"])
+        try:
+            return msgspec.convert({"id": payload["sub"], "adult": payload["adult"], "rules": payload["rules"]}, Device)
+        except msgspec.ValidationError:
+            raise TokenRefused from None
+
+    def seal(self, record: Record, guest: str) -> str:
+        """A claim to a seat: unreadable outside, since it names the other members."""
+        return self._fernet.encrypt(msgspec.msgpack.encode(_Claim(guest, record))).decode()
+
+    def unseal(self, claim: str, guest: str, oldest_seconds: int) -> Record | None:
+        """The conversation a claim restores, or None if it is not this guest's, too old or not ours."""
+        try:
+            opened = self._fernet.decrypt(claim.encode(), ttl=oldest_seconds)
+            read = msgspec.msgpack.decode(opened, type=_Claim)
+        except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
+            return None
+        return read.record if read.guest == guest and read.record.seat_of(guest) is not None else None

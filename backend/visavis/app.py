@@ -1,0 +1,231 @@
+"""The composition root: every part is built here, by constructor, and lives and ends here."""
+
+import asyncio
+import logging
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from visavis import contract, describe
+from visavis.adapters.mongo import MongoStore
+from visavis.adapters.redis import DirectedBus, State, connect
+from visavis.adapters.sqlite import SqliteStore
+from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
+from visavis.adapters.valkey import PrivateValkey
+from visavis.contract import Connect, LobbyState, Mode, Refreshed, RefreshSession, Refused
+from visavis.core import collections, notes
+from visavis.core.conversations import Conversations, Peer
+from visavis.core.identity import Guest, new_id
+from visavis.core.liveness import Liveness, Lobby
+from visavis.core.matching import Policy
+from visavis.core.matchmaking import Matchmaker
+from visavis.core.ports import DocumentStore, Record, StoreUnavailable
+from visavis.core.safety import Safety
+from visavis.doors.gateway import Gateway, encode_push
+from visavis.doors.http import Http, Remembered
+from visavis.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MODES: tuple[Mode, ...] = ("text",)
+DRAIN_SECONDS = 3.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class CannotServe(Exception):
+    """The settings or surroundings do not let the server start; says what to do."""
+
+
+class Visavis:
+    """One worker: a whole deployment by itself, or one of many on a shared Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.worker = new_id()
+        self.address = ""
+        self._ends = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Build and start every part, in order; afterwards guests are served at `address`.
+
+        If one part fails, those started before it are ended again.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._ends.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Ask clients to go elsewhere, then end every part in the reverse order; done within 10 seconds."""
+        await self._ends.aclose()
+
+    async def _start(self) -> None:
+        s = self.settings
+        ends = self._ends.push_async_callback
+        listener = _listen(s.host, s.port)
+        port = listener.getsockname()[1]
+        origins = s.origins.split() or _own_origins(s.host, port)
+        self.address = origins[0]
+        data_dir = Path(s.data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True)
+
+        redis_url = s.redis_url
+        if not redis_url:
+            valkey = PrivateValkey()
+            await valkey.start()
+            ends(valkey.stop)
+            redis_url = valkey.url
+
+        keys = read_secrets(s.secrets) if s.secrets else kept_secrets(data_dir / "secrets")
+        self._tokens = tokens = Tokens(keys, s.session_seconds)
+        self._documents = documents = self._document_store(data_dir)
+        await documents.open()
+        ends(documents.close)
+        client = connect(redis_url)
+        ends(client.aclose)
+        state = State(
+            client,
+            self.worker,
+            session_ms=s.session_seconds * 1000,
+            lease_ms=s.lease_ms,
+            recent_ms=s.recent_seconds * 1000,
+        )
+        self._bus = bus = DirectedBus(client, self.worker)
+        conversations = Conversations(
+            self.worker, state, bus, tokens, encode_push, self._lobby_state, int(s.grace_seconds * 1000)
+        )
+        self._lobby = lobby = Lobby(conversations, encode_push, s.popular_min_guests)
+        matchmaker = Matchmaker(
+            self.worker,
+            conversations,
+            state,
+            state,
+            documents,
+            Policy(widen_interests_after=s.widen_interests_ms, widen_languages_after=s.widen_languages_ms),
+            MODES,
+        )
+        safety = Safety(conversations, state, documents)
+        self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, documents)
+        contract_hash = describe.contract_hash()
+        self._gateway = gateway = Gateway(
+            conversations,
+            {
+                contract.FindMatch: matchmaker.find,
+                contract.CancelMatch: matchmaker.cancel,
+                contract.SendMessage: conversations.say,
+                contract.SendReceipt: conversations.receipt,
+                contract.SendTyping: conversations.typing,
+                contract.Leave: conversations.leave,
+                contract.Block: safety.block,
+                contract.Report: safety.report,
+                contract.RefreshSession: self._refresh,
+            },
+            self._authenticate,
+            contract_hash,
+            origins=origins,
+            ping_interval=s.ping_interval,
+            ping_timeout=s.ping_timeout,
+            max_frame_bytes=s.max_frame_bytes,
+            max_queue_bytes=s.max_queue_bytes,
+            max_connections=s.max_connections,
+            bucket_size=s.bucket_size,
+            bucket_per_second=s.bucket_per_second,
+        )
+        http = Http(
+            seats=state,
+            recall=self._recall,
+            issue=self._issue,
+            allow=state.allow,
+            lobby=self._lobby_state,
+            parts=self._parts,
+            needed=frozenset({"redis", "bus", "accepting"}),
+            modes=MODES,
+            minimum_age=s.minimum_age,
+            guests_per_window=s.guests_per_window,
+            trust_forwarded=s.trust_forwarded,
+            salt=next(iter(keys.values())),
+            contract_hash=contract_hash,
+            openapi=describe.openapi(),
+            web_dir=Path(s.web_dir) if s.web_dir else ROOT / "web" / "dist",
+        )
+
+        await liveness.start()
+        ends(liveness.stop)
+        await bus.start(lambda note: conversations.receive(notes.decode(note)), liveness.hurry)
+        ends(bus.stop)
+        ends(conversations.settle)
+        application = http.application()
+        gateway.attach(application)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        ends(runner.cleanup)
+        ends(matchmaker.stop)
+        await web.SockSite(runner, listener).start()
+        ends(gateway.drain, DRAIN_SECONDS)
+        log.info("serving", extra={"worker": self.worker})
+
+    # ------------------------------------------------------------------ what only the root can join
+
+    def _document_store(self, data_dir: Path) -> DocumentStore:
+        if self.settings.mongo_url:
+            return MongoStore(self.settings.mongo_url, self.settings.mongo_database, collections.ALL)
+        return SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
+
+    def _lobby_state(self) -> LobbyState:
+        return self._lobby.state
+
+    def _authenticate(self, asked: Connect) -> tuple[Guest, Record | None]:
+        try:
+            guest = self._tokens.guest(asked.token)
+        except TokenRefused as refused:
+            raise Refused("session_expired" if refused.expired else "token_invalid") from None
+        claim = self._tokens.unseal(asked.claim, guest.id, self.settings.session_seconds) if asked.claim else None
+        return guest, claim
+
+    async def _refresh(self, peer: Peer, asked: RefreshSession) -> Refreshed:
+        token, expires_at = self._tokens.for_guest(peer.guest)
+        return Refreshed(token=token, expires_at=expires_at)
+
+    def _recall(self, token: str) -> Remembered | None:
+        try:
+            device = self._tokens.device(token)
+        except TokenRefused:
+            return None
+        return Remembered(device.id, device.adult, device.rules)
+
+    def _issue(self, guest: Guest, remembered: Remembered) -> tuple[str, int, str]:
+        token, expires_at = self._tokens.for_guest(guest)
+        device = self._tokens.for_device(Device(remembered.device, remembered.adult, remembered.rules))
+        return token, expires_at, device
+
+    async def _parts(self) -> dict[str, bool]:
+        try:
+            await asyncio.wait_for(self._documents.ping(), 1.5)
+            documents = True
+        except (StoreUnavailable, TimeoutError):
+            documents = False
+        return {
+            "accepting": not self._gateway.draining,
+            "bus": self._bus.healthy,
+            "documents": documents,
+            "redis": self._liveness.healthy,
+        }
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=4096)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+
+
+def _own_origins(host: str, port: int) -> list[str]:
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise CannotServe(
+            "listening beyond this machine needs VISAVIS_ORIGINS: the address people open, such as https://example.org"
+        )
+    return [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]

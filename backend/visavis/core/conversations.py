@@ -1,0 +1,435 @@
+"""Conversations, and the guests of this worker who have seats in them.
+
+Hides where anyone is: a member may be on this worker, on another, or away for a moment. Saying
+something looks up the seat here, in memory, and forwards; only sitting down and getting up ask Redis.
+What Redis holds is the truth about seats; `reconcile` compares with it, so that a lost note, a paused
+worker or an emptied Redis heals.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from visavis.contract import (
+    Accepted,
+    Conversation,
+    Done,
+    Ended,
+    LobbyState,
+    MatchFound,
+    Message,
+    Partner,
+    PartnerPresence,
+    Receipt,
+    Refused,
+    SendMessage,
+    SendReceipt,
+    SendTyping,
+    SessionReplaced,
+    SessionState,
+    Typing,
+    Wire,
+)
+from visavis.contract import Leave as LeaveRequest
+from visavis.core import notes
+from visavis.core.identity import Guest
+from visavis.core.ports import Bus, Record, Sealer, Seats, StateUnavailable, Workers
+
+log = logging.getLogger(__name__)
+
+
+class Line(Protocol):
+    """A guest's connection, as the door gives it."""
+
+    def push(self, frame: bytes) -> None:
+        """Send an encoded push. Never waits."""
+
+    def close(self, last_words: Wire | None = None) -> None:
+        """Say something if there is something to say, then hang up."""
+
+
+class Seat:
+    """One guest's seat, as this worker sees it."""
+
+    __slots__ = ("record", "number", "workers", "grace")
+
+    def __init__(self, record: Record, number: int, workers: Workers) -> None:
+        self.record = record
+        self.number = number
+        self.workers = workers
+        """Where the other members are; the empty string is away."""
+        self.grace: dict[str, asyncio.TimerHandle] = {}
+        """Runs for each member who is away."""
+
+    def stop_waiting(self) -> None:
+        for timer in self.grace.values():
+            timer.cancel()
+        self.grace.clear()
+
+
+class Peer:
+    """A guest connected to this worker."""
+
+    __slots__ = ("guest", "line", "epoch", "seat", "searching", "interests", "welcomed", "early")
+
+    def __init__(self, guest: Guest, line: Line) -> None:
+        self.guest = guest
+        self.line = line
+        self.epoch = 0
+        """0 until Redis has taken note of the connection."""
+        self.seat: Seat | None = None
+        self.searching = False
+        self.interests: tuple[str, ...] = ()
+        """What the guest last searched with, counted for what is popular here."""
+        self.welcomed = False
+        self.early: list[notes.AnyNote] = []
+        """Notes that came before the client was told where it stands."""
+
+
+class Conversations:
+    """Who sits where, and what they say to each other."""
+
+    def __init__(
+        self,
+        worker: str,
+        seats: Seats,
+        bus: Bus,
+        sealer: Sealer,
+        encode: Callable[[Wire], bytes],
+        lobby: Callable[[], LobbyState],
+        grace_ms: int,
+    ) -> None:
+        self._worker = worker
+        self._seats = seats
+        self._bus = bus
+        self._sealer = sealer
+        self._encode = encode
+        self._lobby = lobby
+        self._grace_ms = grace_ms
+        self.peers: dict[str, Peer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------ coming and going
+
+    async def connect(self, guest: Guest, line: Line, claim: Record | None) -> Peer:
+        """Take a guest in: the newest connection wins, and a seat still held is taken again."""
+        peer = Peer(guest, line)
+        previous = self.peers.get(guest.id)
+        self.peers[guest.id] = peer
+        if previous is not None:
+            self._drop(previous)
+        try:
+            await self._register(peer, claim)
+        except StateUnavailable:
+            if self.peers.get(guest.id) is peer:
+                del self.peers[guest.id]
+            raise
+        return peer
+
+    def welcome(self, peer: Peer) -> None:
+        """Tell a client where its guest stands: the first thing said on a connection."""
+        seat = peer.seat
+        self._tell(
+            peer,
+            SessionState(
+                profile=peer.guest.profile,
+                conversation=self._describe(peer, seat) if seat else None,
+                lobby=self._lobby(),
+            ),
+        )
+        peer.welcomed = True
+        early, peer.early = peer.early, []
+        for note in early:
+            self.receive(note)
+
+    async def _register(self, peer: Peer, claim: Record | None) -> None:
+        found = await self._seats.connect(peer.guest, claim)
+        if self.peers.get(peer.guest.id) is not peer:
+            return
+        again = peer.epoch > 0
+        peer.epoch = found.epoch
+        if found.displaced and found.displaced != self._worker:
+            self._post(found.displaced, notes.Displaced(peer.guest.id, found.epoch))
+        if again:
+            await self._compare(peer, found.record.id if found.record else "", found.workers)
+        elif found.record is not None:
+            self._sit(peer, found.record, found.workers)
+        self._tell_members(peer, found.workers, self._worker)
+
+    def disconnect(self, peer: Peer) -> None:
+        """A connection ended without leaving: the seat is kept for a while."""
+        if self.peers.get(peer.guest.id) is not peer:
+            return
+        del self.peers[peer.guest.id]
+        if peer.seat is not None:
+            peer.seat.stop_waiting()
+        self._spawn(self._mark_away(peer))
+
+    async def _mark_away(self, peer: Peer) -> None:
+        workers = await self._seats.disconnect(peer.guest.id, peer.epoch)
+        if workers and peer.seat is not None:
+            self._tell_members(peer, workers, "")
+
+    def _drop(self, peer: Peer) -> None:
+        """The guest is connected elsewhere now."""
+        if peer.seat is not None:
+            peer.seat.stop_waiting()
+        peer.line.close(SessionReplaced())
+
+    def _tell_members(self, peer: Peer, workers: Workers, worker: str) -> None:
+        seat = peer.seat
+        if seat is None:
+            return
+        for member, place in workers.items():
+            if place:
+                self._post(place, notes.Moved(member, seat.record.id, peer.guest.id, worker))
+
+    # ------------------------------------------------------------------ talking
+
+    def say(self, peer: Peer, said: SendMessage) -> Accepted:
+        """Pass an item on to the other members who are here. Those away get it when it is sent again."""
+        seat = self._seat(peer, said.conversation_id)
+        at = time.time_ns() // 1_000_000
+        self._push_others(
+            seat,
+            Message(
+                conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=said.body, at=at
+            ),
+        )
+        return Accepted(at=at)
+
+    def receipt(self, peer: Peer, said: SendReceipt) -> Done:
+        """Pass on how far this client has received and shown."""
+        seat = self._seat(peer, said.conversation_id)
+        self._push_others(
+            seat,
+            Receipt(conversation_id=said.conversation_id, seat=seat.number, delivered=said.delivered, read=said.read),
+        )
+        return _DONE
+
+    def typing(self, peer: Peer, said: SendTyping) -> Done:
+        """Pass on that typing began or stopped."""
+        seat = self._seat(peer, said.conversation_id)
+        self._push_others(seat, Typing(conversation_id=said.conversation_id, seat=seat.number, typing=said.typing))
+        return _DONE
+
+    async def leave(self, peer: Peer, said: LeaveRequest) -> Done:
+        """Get up for good; the others are told."""
+        await self.end(said.conversation_id, peer.guest.id, "left")
+        return _DONE
+
+    async def end(self, conversation: str, by: str, reason: str, *, away_for: int | None = None) -> bool:
+        """End a conversation in one member's name; says whether it ended just now."""
+        workers = await self._seats.end(conversation, by, away_for=away_for)
+        mover = self.peers.get(by)
+        if mover is not None and mover.seat is not None and mover.seat.record.id == conversation and not away_for:
+            self._stand_up(mover)
+        for member, place in (workers or {}).items():
+            if place:
+                self._post(place, notes.Over(member, conversation, reason))
+        return workers is not None
+
+    def _seat(self, peer: Peer, conversation: str) -> Seat:
+        seat = peer.seat
+        if seat is None or seat.record.id != conversation:
+            raise Refused("not_in_conversation")
+        return seat
+
+    def _push_others(self, seat: Seat, push: Wire) -> None:
+        frame: bytes | None = None
+        for member, place in seat.workers.items():
+            if place:
+                frame = frame or self._encode(push)
+                self._post(place, notes.Deliver(member, frame))
+
+    # ------------------------------------------------------------------ notes
+
+    def seat(self, record: Record, workers: Workers) -> None:
+        """Tell the members of a new conversation that they have met."""
+        for member, place in workers.items():
+            if place:
+                others = {guest: where for guest, where in workers.items() if guest != member}
+                self._post(place, notes.Seated(member, record, others))
+
+    def _post(self, worker: str, note: notes.AnyNote) -> None:
+        if worker == self._worker:
+            self.receive(note)
+        else:
+            self._bus.send(worker, notes.encode(note))
+
+    def receive(self, note: notes.AnyNote) -> None:
+        """Act on a note about a guest of this worker; one about somebody who is gone is dropped."""
+        peer = self.peers.get(note.guest)
+        if peer is None:
+            return
+        if not peer.welcomed:
+            peer.early.append(note)
+            return
+        match note:
+            case notes.Deliver():
+                peer.line.push(note.frame)
+            case notes.Seated():
+                if peer.seat is None or peer.seat.record.id != note.record.id:
+                    seat = self._sit(peer, note.record, note.workers)
+                    self._tell(peer, MatchFound(conversation=self._describe(peer, seat)))
+            case notes.Moved():
+                if peer.seat is not None and peer.seat.record.id == note.conversation:
+                    self._member_moved(peer, peer.seat, note.member, note.worker)
+            case notes.Over():
+                if peer.seat is not None and peer.seat.record.id == note.conversation:
+                    self._stand_up(peer)
+                    self._tell(peer, Ended(conversation_id=note.conversation, reason=_reason(note.reason)))
+            case notes.Displaced():
+                if note.epoch > peer.epoch:
+                    del self.peers[note.guest]
+                    self._drop(peer)
+
+    # ------------------------------------------------------------------ seats
+
+    def _sit(self, peer: Peer, record: Record, workers: Workers) -> Seat:
+        number = record.seat_of(peer.guest.id)
+        assert number is not None
+        if peer.seat is not None:
+            peer.seat.stop_waiting()
+        peer.searching = False
+        peer.seat = seat = Seat(record, number, {})
+        for member in record.members:
+            if member.guest != peer.guest.id:
+                seat.workers[member.guest] = workers.get(member.guest, "")
+                if not seat.workers[member.guest]:
+                    self._wait_for(peer, seat, member.guest)
+        return seat
+
+    def _stand_up(self, peer: Peer) -> None:
+        if peer.seat is not None:
+            peer.seat.stop_waiting()
+            peer.seat = None
+
+    def _member_moved(self, peer: Peer, seat: Seat, member: str, worker: str) -> None:
+        before = seat.workers.get(member)
+        if before is None:
+            return
+        seat.workers[member] = worker
+        number = seat.record.seat_of(member)
+        assert number is not None
+        if worker:
+            timer = seat.grace.pop(member, None)
+            if timer is not None:
+                timer.cancel()
+            # Said on every arrival, also when the departure went unnoticed: it asks the client to send again.
+            self._tell(peer, PartnerPresence(conversation_id=seat.record.id, seat=number, state="here"))
+        elif before:
+            self._wait_for(peer, seat, member)
+            self._tell(peer, PartnerPresence(conversation_id=seat.record.id, seat=number, state="away"))
+
+    def _wait_for(self, peer: Peer, seat: Seat, member: str, delay_ms: int | None = None) -> None:
+        if (running := seat.grace.pop(member, None)) is not None:
+            running.cancel()
+        delay = (self._grace_ms if delay_ms is None else delay_ms) / 1000 + 0.05
+        seat.grace[member] = asyncio.get_running_loop().call_later(
+            delay, lambda: self._spawn(self._give_up_on(peer, seat, member))
+        )
+
+    async def _give_up_on(self, peer: Peer, seat: Seat, member: str) -> None:
+        if peer.seat is not seat or self.peers.get(peer.guest.id) is not peer:
+            return
+        try:
+            ended = await self.end(seat.record.id, member, "lost", away_for=self._grace_ms)
+        except StateUnavailable:
+            ended = False
+        if not ended and peer.seat is seat and not seat.workers.get(member):
+            # Back by now, or away again since a shorter time, or Redis is away: look again.
+            self._wait_for(peer, seat, member, 1000)
+
+    def _describe(self, peer: Peer, seat: Seat) -> Conversation:
+        other, profile = next((n, m.profile) for n, m in enumerate(seat.record.members) if m.guest != peer.guest.id)
+        return Conversation(
+            id=seat.record.id,
+            mode=seat.record.mode,
+            seat=seat.number,
+            partner=Partner(
+                seat=other,
+                profile=profile,
+                state="here" if seat.workers.get(seat.record.members[other].guest) else "away",
+            ),
+            why=seat.record.why,
+            started_at=seat.record.started_at,
+            claim=self._sealer.seal(seat.record, peer.guest.id),
+        )
+
+    # ------------------------------------------------------------------ healing
+
+    async def reconcile(self, peers: Sequence[Peer]) -> list[Peer]:
+        """Renew sessions and mend what differs from Redis; returns the peers whose search Redis has lost."""
+        asked = {p.guest.id: (p, p.seat) for p in peers if p.epoch}
+        lost: list[Peer] = []
+        for touched in await self._seats.touch([(p.guest.id, p.epoch) for p, _ in asked.values()]):
+            peer, seat_then = asked[touched.guest]
+            # What changed while the answer travelled is newer than the answer.
+            if self.peers.get(touched.guest) is not peer or peer.seat is not seat_then:
+                continue
+            if touched.state == "replaced":
+                del self.peers[touched.guest]
+                self._drop(peer)
+            elif touched.state == "missing":
+                await self._register(peer, peer.seat.record if peer.seat else None)
+            else:
+                await self._compare(peer, touched.conversation, touched.workers)
+                if touched.state == "back" and peer.seat is not None:
+                    self._tell_members(peer, touched.workers, self._worker)
+            if peer.searching and not touched.searching and peer.seat is None:
+                lost.append(peer)
+        return lost
+
+    async def _compare(self, peer: Peer, conversation: str, workers: Workers) -> None:
+        seat = peer.seat
+        if seat is not None and seat.record.id == conversation:
+            for member, place in workers.items():
+                if seat.workers.get(member) != place:
+                    self._member_moved(peer, seat, member, place)
+        elif conversation:
+            record = await self._seats.record(conversation, live=True)
+            if record is not None and record.seat_of(peer.guest.id) is not None and peer.seat is seat:
+                self.receive(notes.Seated(peer.guest.id, record, workers))
+        elif seat is not None:
+            self.receive(notes.Over(peer.guest.id, seat.record.id, "left"))
+
+    def mourn(self, reaped: Sequence[tuple[str, str, Workers]]) -> None:
+        """A worker died: tell the partners of its guests that they are away."""
+        for guest, conversation, workers in reaped:
+            for member, place in workers.items():
+                if place:
+                    self._post(place, notes.Moved(member, conversation, guest, ""))
+
+    # ------------------------------------------------------------------ small things
+
+    def _tell(self, peer: Peer, push: Wire) -> None:
+        peer.line.push(self._encode(push))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except StateUnavailable:
+                log.info("seat_update_postponed")
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait for what is under way; used when stopping."""
+        for peer in self.peers.values():
+            if peer.seat is not None:
+                peer.seat.stop_waiting()
+        waiting: list[Awaitable[None]] = list(self._tasks)
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+_DONE = Done()
+
+
+def _reason(reason: str) -> Any:
+    return "lost" if reason == "lost" else "left"

@@ -1,0 +1,170 @@
+"""The worker's pulse: renews its lease, clears up after dead workers, compares seats, and says who is here.
+
+Everything that must happen without anybody asking happens from here, each on its own beat.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from visavis.contract import LobbyState, Popular, Wire
+from visavis.core.conversations import Conversations, Peer
+from visavis.core.matchmaking import Matchmaker
+from visavis.core.ports import DocumentStore, Lease, StateUnavailable, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+BEAT = 1.0
+"""Seconds between renewals of the lease."""
+COMPARE = 2.0
+"""Seconds between comparisons of the seats and searches with Redis."""
+COMPARE_IDLE = 60.0
+"""The same for guests who only sit in the lobby."""
+SWEEP = 600.0
+"""Seconds between sweeps of expired documents."""
+BATCH = 200
+"""Guests compared in one call."""
+OFFERED = 24
+"""Popular interests offered at most."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What a worker tells the others about itself: numbers and popular interests, no guest."""
+
+    online: int
+    waiting: int
+    interests: dict[str, int]
+
+
+class Lobby:
+    """Who is here, on all workers together."""
+
+    def __init__(self, conversations: Conversations, encode: Callable[[Wire], bytes], popular_min: int) -> None:
+        self._conversations = conversations
+        self._encode = encode
+        self._popular_min = popular_min
+        self.state = LobbyState(online=0, waiting=0, popular=())
+
+    def mine(self) -> bytes:
+        """This worker's share."""
+        peers = self._conversations.peers.values()
+        picked = Counter(interest for peer in peers for interest in peer.interests)
+        stats = Stats(len(peers), sum(peer.searching for peer in peers), dict(picked.most_common(100)))
+        return msgspec.json.encode(stats)
+
+    def update(self, shares: dict[str, bytes]) -> None:
+        """Add up everyone's shares, and tell those who are not in a conversation if something changed."""
+        stats = [msgspec.json.decode(share, type=Stats) for share in shares.values()]
+        picked: Counter[str] = Counter()
+        for share in stats:
+            picked.update(share.interests)
+        popular = sorted(
+            ((guests, interest) for interest, guests in picked.items() if guests >= self._popular_min),
+            key=lambda found: (-found[0], found[1]),
+        )
+        state = LobbyState(
+            online=sum(s.online for s in stats),
+            waiting=sum(s.waiting for s in stats),
+            popular=tuple(Popular(interest=interest, guests=guests) for guests, interest in popular[:OFFERED]),
+        )
+        if state != self.state:
+            self.state = state
+            frame = self._encode(state)
+            for peer in self._conversations.peers.values():
+                if peer.seat is None and peer.welcomed:
+                    peer.line.push(frame)
+
+
+class Liveness:
+    """Runs the beats until stopped. `healthy` says whether Redis answered the last one."""
+
+    def __init__(
+        self,
+        lease: Lease,
+        conversations: Conversations,
+        matchmaker: Matchmaker,
+        lobby: Lobby,
+        documents: DocumentStore,
+    ) -> None:
+        self._lease = lease
+        self._conversations = conversations
+        self._matchmaker = matchmaker
+        self._lobby = lobby
+        self._documents = documents
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hurried = asyncio.Event()
+        self.healthy = False
+
+    async def start(self) -> None:
+        """Take the lease and begin. Raises StateUnavailable if Redis is away."""
+        await self._beat()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._every(BEAT, self._beat)),
+            loop.create_task(self._every(COMPARE, self._compare_active, self._hurried)),
+            loop.create_task(self._every(COMPARE_IDLE, self._compare_idle)),
+            loop.create_task(self._every(SWEEP, self._sweep)),
+        ]
+
+    async def stop(self) -> None:
+        """End the beats and give the lease back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._lease.resign()
+        except StateUnavailable:
+            log.info("lease_left_to_expire")
+
+    def hurry(self) -> None:
+        """Compare seats and searches now: the bus was away, and notes were lost."""
+        self._hurried.set()
+
+    async def _every(
+        self, seconds: float, work: Callable[[], Awaitable[None]], hurried: asyncio.Event | None = None
+    ) -> None:
+        hurried = hurried or asyncio.Event()
+        while True:
+            hurried.clear()
+            started = time.monotonic()
+            try:
+                await work()
+            except (StateUnavailable, StoreUnavailable):
+                pass
+            except Exception:
+                log.exception("beat_failed")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(hurried.wait(), max(0.0, started + seconds - time.monotonic()))
+
+    async def _beat(self) -> None:
+        try:
+            beat = await self._lease.beat(self._lobby.mine())
+        except StateUnavailable:
+            self.healthy = False
+            raise
+        self.healthy = True
+        self._lobby.update(beat.stats)
+        for worker in beat.dead:
+            log.warning("worker_died", extra={"worker": worker})
+            self._conversations.mourn(await self._lease.reap(worker))
+        if beat.reborn:
+            await self._compare(list(self._conversations.peers.values()))
+
+    async def _compare_active(self) -> None:
+        await self._compare([p for p in self._conversations.peers.values() if p.seat is not None or p.searching])
+
+    async def _compare_idle(self) -> None:
+        await self._compare([p for p in self._conversations.peers.values() if p.seat is None and not p.searching])
+
+    async def _compare(self, peers: list[Peer]) -> None:
+        for start in range(0, len(peers), BATCH):
+            for peer in await self._conversations.reconcile(peers[start : start + BATCH]):
+                await self._matchmaker.resume(peer)
+
+    async def _sweep(self) -> None:
+        await self._documents.sweep()

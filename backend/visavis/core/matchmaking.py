@@ -1,0 +1,198 @@
+"""Searching: puts guests into the waiting pool and runs the rounds that pair them.
+
+Hides the lease, the debounce and the widening: a round runs soon after a ticket arrives, and again when
+waiting tickets widen. Whom to pair is `matching`'s to decide; a claim in Redis makes it so.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from visavis import contract
+from visavis.contract import CancelMatch, Done, FindMatch, Mode, Refused, Searching, SearchStep
+from visavis.core.collections import BLOCKS
+from visavis.core.conversations import Conversations, Peer
+from visavis.core.identity import new_id
+from visavis.core.matching import Policy, Ticket, match_round, next_widening, normalise_interest
+from visavis.core.ports import DocumentStore, Member, Pool, Proposal, Record, Seats, StateUnavailable, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+DEBOUNCE = 0.1
+"""Seconds between the rounds of a pool."""
+RETRY = 0.5
+"""Seconds after which a round that could not be held is tried again."""
+THREAD_FROM = 100
+"""Tickets from which a round is computed in a thread, to keep the event loop free."""
+
+
+class Matchmaker:
+    """Finds every waiting guest the partner that fits best."""
+
+    def __init__(
+        self,
+        worker: str,
+        conversations: Conversations,
+        pool: Pool,
+        seats: Seats,
+        documents: DocumentStore,
+        policy: Policy,
+        modes: tuple[Mode, ...],
+    ) -> None:
+        self._worker = worker
+        self._conversations = conversations
+        self._pool = pool
+        self._seats = seats
+        self._documents = documents
+        self._policy = policy
+        self._modes = modes
+        self._tickets: dict[str, tuple[Mode, Ticket]] = {}
+        self._rounds: dict[Mode, asyncio.Task[None]] = {}
+        self._wanted: dict[Mode, asyncio.Event] = {}
+        self.matched = 0
+
+    async def find(self, peer: Peer, asked: FindMatch) -> Searching:
+        """Begin to wait, or change what one waits for."""
+        if asked.mode not in self._modes:
+            raise Refused("mode_unavailable", mode=asked.mode)
+        if peer.seat is not None:
+            raise Refused("in_conversation", conversationId=peer.seat.record.id)
+        interests = tuple(dict.fromkeys(filter(None, map(normalise_interest, asked.interests))))
+        ticket = Ticket(
+            id=new_id(),
+            guest=peer.guest.id,
+            worker=self._worker,
+            interests=interests,
+            languages=tuple(dict.fromkeys(asked.languages)),
+            aliases=(peer.guest.id, peer.guest.device),
+            avoid=frozenset(await self._avoided(peer)),
+            since=0,
+        )
+        since = await self._enter(peer, asked.mode, ticket)
+        peer.interests = interests
+        steps = [SearchStep(after_ms=0, accepts="interests")] if interests else []
+        if ticket.languages:
+            steps.append(
+                SearchStep(after_ms=self._policy.widen_interests_after if interests else 0, accepts="language")
+            )
+        anyone_after = max(
+            self._policy.widen_interests_after if interests else 0,
+            self._policy.widen_languages_after if ticket.languages else 0,
+        )
+        steps.append(SearchStep(after_ms=anyone_after, accepts="anyone"))
+        return Searching(since=since, steps=tuple(steps))
+
+    async def cancel(self, peer: Peer, asked: CancelMatch) -> Done:
+        """Stop waiting."""
+        peer.searching = False
+        self._tickets.pop(peer.guest.id, None)
+        await self._pool.leave(peer.guest.id)
+        return Done()
+
+    async def resume(self, peer: Peer) -> None:
+        """Enter again with a ticket that Redis has lost."""
+        known = self._tickets.get(peer.guest.id)
+        if known is not None:
+            await self._enter(peer, *known)
+
+    async def _enter(self, peer: Peer, mode: Mode, ticket: Ticket) -> int:
+        peer.searching = True
+        self._tickets[peer.guest.id] = (mode, ticket)
+        guest = peer.guest
+        outcome, since = await self._pool.enter(mode, ticket, Member(guest.id, guest.device, guest.profile))
+        if outcome != "ok":
+            peer.searching = False
+            raise Refused("in_conversation" if outcome == "in_conversation" else "session_expired")
+        self._want_round(mode)
+        return since
+
+    async def _avoided(self, peer: Peer) -> set[str]:
+        """Recent partners and blocked devices. Without the store, blocks made this session still hold."""
+        avoided = set(await self._seats.recent(peer.guest.id))
+        try:
+            cursor = None
+            while True:
+                page = await self._documents.find(
+                    BLOCKS, "blocker", (peer.guest.device,), limit=200, newest_first=True, cursor=cursor
+                )
+                avoided.update(str(d.data["blocked"]) for d in page.documents)
+                cursor = page.cursor
+                if cursor is None or len(avoided) >= 1000:
+                    break
+        except StoreUnavailable:
+            log.warning("blocks_not_read")
+        return avoided
+
+    # ------------------------------------------------------------------ rounds
+
+    def _want_round(self, mode: Mode) -> None:
+        self._wanted.setdefault(mode, asyncio.Event()).set()
+        if mode not in self._rounds or self._rounds[mode].done():
+            self._rounds[mode] = asyncio.get_running_loop().create_task(self._run(mode))
+
+    def _waits_here(self, mode: Mode) -> bool:
+        for guest in list(self._tickets):
+            peer = self._conversations.peers.get(guest)
+            if peer is None or not peer.searching:
+                del self._tickets[guest]
+        return any(m == mode for m, _ in self._tickets.values())
+
+    async def _run(self, mode: Mode) -> None:
+        """Run rounds for as long as somebody on this worker waits."""
+        wanted = self._wanted[mode]
+        while self._waits_here(mode):
+            wanted.clear()
+            pause: float = RETRY
+            try:
+                if await self._pool.hold(mode):
+                    try:
+                        widening = await self._round(mode)
+                    finally:
+                        await self._pool.release(mode)
+                    pause = 5.0 if widening is None else max(0.0, widening / 1000)
+                else:
+                    pause = DEBOUNCE
+            except StateUnavailable:
+                log.warning("round_postponed")
+            except Exception:
+                log.exception("round_failed")
+            await asyncio.sleep(DEBOUNCE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wanted.wait(), max(0.0, pause - DEBOUNCE))
+
+    async def _round(self, mode: Mode) -> int | None:
+        tickets, members, now = await self._pool.waiting(mode)
+        if len(tickets) < 2:
+            return None
+        if len(tickets) >= THREAD_FROM:
+            pairs = await asyncio.to_thread(match_round, tickets, now, self._policy)
+        else:
+            pairs = match_round(tickets, now, self._policy)
+        if pairs:
+            started_at = time.time_ns() // 1_000_000
+            proposals = [
+                Proposal(
+                    record=Record(
+                        id=new_id(),
+                        mode=mode,
+                        members=(members[pair.a.guest], members[pair.b.guest]),
+                        why=contract.Why(interests=pair.why.interests, languages=pair.why.languages),
+                        started_at=started_at,
+                    ),
+                    tickets=(pair.a.id, pair.b.id),
+                )
+                for pair in pairs
+            ]
+            for proposal, workers in zip(proposals, await self._pool.claim(mode, proposals), strict=True):
+                if workers is not None:
+                    self.matched += 1
+                    self._conversations.seat(proposal.record, workers)
+        paired = {t.guest for pair in pairs for t in (pair.a, pair.b)}
+        return next_widening([t for t in tickets if t.guest not in paired], now, self._policy)
+
+    async def stop(self) -> None:
+        """End the rounds; waiting tickets go with their guests' connections."""
+        for task in self._rounds.values():
+            task.cancel()
+        await asyncio.gather(*self._rounds.values(), return_exceptions=True)

@@ -1,0 +1,280 @@
+"""The HTTP door: guests, health, and the built client, all with the same security headers.
+
+Hides how files are served (hashed assets for ever, everything else asked for again) and how a refusal
+becomes a response.
+"""
+
+import asyncio
+import datetime
+import hashlib
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from visavis.contract import (
+    ROUTES,
+    RULES_VERSION,
+    CreateGuest,
+    GuestCreated,
+    Health,
+    LobbyState,
+    Mode,
+    Refused,
+    ServerInfo,
+    Wire,
+)
+from visavis.core.identity import Guest, check_entry, new_id, new_profile
+from visavis.core.ports import Seats, StateUnavailable
+
+log = logging.getLogger(__name__)
+
+MOST_BODY = 16_384
+WINDOW_MS = 600_000
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+        "connect-src 'self'; worker-src 'self'; manifest-src 'self'; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": (
+        "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self), picture-in-picture=(self), "
+        "web-share=(self), clipboard-write=(self), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), "
+        "midi=(), accelerometer=(), gyroscope=(), magnetometer=(), interest-cohort=()"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_json = msgspec.json.Encoder()
+_create_guest = msgspec.json.Decoder(CreateGuest)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What is known of a browser before it asks: its id, and what it answered once."""
+
+    device: str
+    adult: bool
+    rules: int
+
+
+class Http:
+    """The REST routes and the static files."""
+
+    def __init__(
+        self,
+        *,
+        seats: Seats,
+        recall: Callable[[str], Remembered | None],
+        issue: Callable[[Guest, Remembered], tuple[str, int, str]],
+        allow: Callable[[str, int, int], Awaitable[int]],
+        lobby: Callable[[], LobbyState],
+        parts: Callable[[], Awaitable[dict[str, bool]]],
+        needed: frozenset[str],
+        modes: tuple[Mode, ...],
+        minimum_age: int,
+        guests_per_window: int,
+        trust_forwarded: bool,
+        salt: bytes,
+        contract_hash: str,
+        openapi: dict[str, Any],
+        web_dir: Path,
+    ) -> None:
+        self._seats = seats
+        self._recall = recall
+        self._issue = issue
+        self._allow = allow
+        self._lobby = lobby
+        self._parts = parts
+        self._needed = needed
+        self._modes = modes
+        self._minimum_age = minimum_age
+        self._guests_per_window = guests_per_window
+        self._trust_forwarded = trust_forwarded
+        self._salt = salt
+        self._contract_hash = contract_hash
+        self._openapi = _json.encode(openapi)
+        self._web_dir = web_dir
+
+    def application(self) -> web.Application:
+        """The aiohttp application with every route bound and the files of the client."""
+        app = web.Application(middlewares=[_logged, _refusals], client_max_size=MOST_BODY)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, getattr(self, route.name))
+        app.router.add_get("/", self._file("index.html", "no-cache"))
+        if self._web_dir.is_dir():
+            for path in self._web_dir.iterdir():
+                if path.is_file() and path.suffix not in (".br", ".gz"):
+                    app.router.add_get(f"/{path.name}", self._file(path.name, "no-cache"))
+            for path in (self._web_dir / "assets").glob("*"):
+                if path.suffix not in (".br", ".gz"):
+                    app.router.add_get(
+                        f"/assets/{path.name}",
+                        self._file(f"assets/{path.name}", "public, max-age=31536000, immutable"),
+                    )
+        app.on_response_prepare.append(_secure)
+        return app
+
+    def _file(self, name: str, caching: str) -> Handler:
+        path = self._web_dir / name
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            if not path.is_file():
+                raise Refused("not_found", hint="the client is not built")
+            return web.FileResponse(path, headers={"Cache-Control": caching})
+
+        return serve
+
+    # ------------------------------------------------------------------ routes
+
+    async def get_info(self, request: web.Request) -> web.Response:
+        return _reply(
+            ServerInfo(
+                lobby=self._lobby(),
+                minimum_age=self._minimum_age,
+                rules=RULES_VERSION,
+                modes=self._modes,
+                contract=self._contract_hash,
+            )
+        )
+
+    async def create_guest(self, request: web.Request) -> web.Response:
+        try:
+            asked = _create_guest.decode(await request.read())
+        except msgspec.MsgspecError as error:
+            raise Refused("bad_request", detail=str(error)[:200]) from None
+        wait = await self._allow("guests:" + self._prefix(request), self._guests_per_window, WINDOW_MS)
+        if wait:
+            raise Refused("rate_limited", retryInMs=wait)
+        known = self._recall(asked.device) if asked.device else None
+        check_entry(
+            asked,
+            known_adult=known is not None and known.adult,
+            known_rules=known.rules if known else 0,
+            minimum_age=self._minimum_age,
+            today=datetime.datetime.now(datetime.UTC).date(),
+        )
+        remembered = Remembered(known.device if known else new_id(), True, RULES_VERSION)
+        guest = Guest(new_id(), remembered.device, new_profile())
+        await self._seats.create(guest)
+        token, expires_at, device = self._issue(guest, remembered)
+        return _reply(
+            GuestCreated(token=token, expires_at=expires_at, device=device, profile=guest.profile), status=201
+        )
+
+    async def get_openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    async def get_health(self, request: web.Request) -> web.Response:
+        return _reply(Health(ok=True, parts={}))
+
+    async def get_ready(self, request: web.Request) -> web.Response:
+        parts = await self._parts()
+        ok = all(well for part, well in parts.items() if part in self._needed)
+        return _reply(Health(ok=ok, parts=parts), status=200 if ok else 503)
+
+    def _prefix(self, request: web.Request) -> str:
+        """The address a limit counts by, made unreadable: IPv4 whole, IPv6 by its /64."""
+        text = request.remote or ""
+        if self._trust_forwarded:
+            text = request.headers.get("X-Forwarded-For", text).split(",")[-1].strip()
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            prefix = "unknown"
+        else:
+            mapped = getattr(address, "ipv4_mapped", None)
+            if mapped is not None:
+                prefix = str(mapped)
+            elif address.version == 6:
+                prefix = str(ipaddress.ip_network((address, 64), strict=False))
+            else:
+                prefix = str(address)
+        return hmac.new(self._salt, prefix.encode(), hashlib.sha256).hexdigest()[:22]
+
+
+def _reply(said: Wire, status: int = 200) -> web.Response:
+    return web.Response(
+        body=_json.encode(said),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _secure(request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.pop("Server", None)
+    if request.secure or request.headers.get("X-Forwarded-Proto") == "https":
+        response.headers.setdefault("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
+
+
+@web.middleware
+async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    request_id = new_id()
+    started = time.monotonic()
+    status = 500
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        try:
+            response = await handler(request)
+            status = response.status
+            if not response.prepared:
+                response.headers["X-Request-Id"] = request_id
+            return response
+        finally:
+            resource = request.match_info.route.resource
+            log.log(
+                # The transport asks often and says little; files are many.
+                logging.INFO if request.path.startswith("/api/") else logging.DEBUG,
+                "request",
+                extra={
+                    "method": request.method,
+                    "route": resource.canonical if resource else "none",
+                    "status": status,
+                    "ms": round((time.monotonic() - started) * 1000, 1),
+                },
+            )
+
+
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as error:
+        refused = error
+    except StateUnavailable:
+        refused = Refused("unavailable", retryInMs=1000)
+    except web.HTTPNotFound:
+        refused = Refused("not_found")
+    except web.HTTPMethodNotAllowed:
+        refused = Refused("method_not_allowed")
+    except web.HTTPRequestEntityTooLarge:
+        refused = Refused("too_large", limit=MOST_BODY)
+    except (web.HTTPException, asyncio.CancelledError):
+        raise
+    except Exception:
+        error_id = new_id()
+        log.exception("request_failed", extra={"error_id": error_id})
+        refused = Refused("internal", errorId=error_id)
+    headers = {"Cache-Control": "no-store"}
+    if "retryInMs" in refused.data:
+        headers["Retry-After"] = str(-(-int(refused.data["retryInMs"]) // 1000))
+    return web.Response(
+        body=_json.encode(refused.as_error()),
+        status=refused.status,
+        content_type="application/json",
+        headers=headers,
+    )

@@ -1,0 +1,120 @@
+"""Every setting, read from the environment once, with its default and what it is for."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+def _about(text: str, ge: float | None = None, le: float | None = None) -> Meta:
+    return Meta(description=text, ge=ge, le=le)
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; says every problem, a line each."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The whole configuration. A field `x_y` is read from `VISAVIS_X_Y`, except for the shared names in NAMES."""
+
+    host: Annotated[str, _about("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, _about("Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 3000
+    origins: Annotated[
+        str, _about("Origins that may connect, separated by spaces. Empty: the listening address on this machine.")
+    ] = ""
+    redis_url: Annotated[str, _about("Redis or Valkey (7 or newer). Empty: a private Valkey is started.")] = ""
+    mongo_url: Annotated[str, _about("MongoDB. Empty: an SQLite file in the data folder.")] = ""
+    mongo_database: Annotated[str, _about("The database's name in MongoDB.")] = "visavis"
+    data_dir: Annotated[str, _about("Folder for what must last and for private sockets.")] = "data"
+    web_dir: Annotated[str, _about("Folder of the built client. Empty: `web/dist` of the checkout.")] = ""
+    secrets: Annotated[
+        str,
+        _about(
+            "Signing secrets as `id:secret`, separated by spaces; the first signs, all are accepted. Secrets have at "
+            "least 32 characters. Empty: one is made and kept in the data folder."
+        ),
+    ] = ""
+    log_level: Annotated[str, _about("debug, info, warning or error.")] = "info"
+    trust_forwarded: Annotated[
+        bool, _about("Take the client's address from X-Forwarded-For. Only behind a proxy that overwrites it.")
+    ] = False
+
+    minimum_age: Annotated[int, _about("Youngest age, in years, that may enter.", ge=0, le=120)] = 18
+    session_seconds: Annotated[int, _about("A guest session ends after this long without being here.", ge=60)] = 7200
+    grace_seconds: Annotated[float, _about("A dropped connection keeps its seat this long.", ge=0.1, le=600)] = 30.0
+    recent_seconds: Annotated[int, _about("Two guests who met do not meet again for this long.", ge=0)] = 600
+    widen_interests_ms: Annotated[
+        int, _about("A guest who named interests insists on a shared one for this long.", ge=0)
+    ] = 600
+    widen_languages_ms: Annotated[int, _about("A shared language is required for this long.", ge=0)] = 10_000
+    popular_min_guests: Annotated[
+        int, _about("An interest is offered to others once this many guests here have picked it.", ge=1)
+    ] = 2
+
+    ping_interval: Annotated[float, _about("Seconds between pings of a connection.", ge=0.1)] = 15.0
+    ping_timeout: Annotated[float, _about("Seconds without an answer after which a connection is gone.", ge=0.1)] = 10.0
+    max_frame_bytes: Annotated[int, _about("Largest frame or polling body accepted.", ge=4096)] = 65_536
+    max_queue_bytes: Annotated[int, _about("A connection with more than this unread is cut.", ge=65_536)] = 1_000_000
+    max_connections: Annotated[int, _about("Connections a worker takes before it answers `busy`.", ge=1)] = 20_000
+    bucket_size: Annotated[float, _about("Requests, weighed by cost, a guest may make at once.", ge=1)] = 40.0
+    bucket_per_second: Annotated[float, _about("Requests, weighed by cost, a guest may make per second.", ge=0.1)] = (
+        10.0
+    )
+    guests_per_window: Annotated[
+        int, _about("New guests an address (IPv6: its /64) may ask for in ten minutes.", ge=1)
+    ] = 60
+    lease_ms: Annotated[int, _about("A worker that is silent this long is taken for dead.", ge=500)] = 3000
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings. Raises SettingsError naming every variable that does not fit."""
+        values: dict[str, str] = {}
+        known = {variable(name): name for name in cls.__struct_fields__}
+        problems = [
+            f"{name}: no such setting" for name in environment if name.startswith("VISAVIS_") and name not in known
+        ]
+        for name, field in known.items():
+            if environment.get(name, "") != "":
+                try:
+                    msgspec.convert({field: environment[name]}, cls, strict=False)
+                except msgspec.ValidationError as error:
+                    problems.append(f"{name}: {str(error).split(' - at')[0]}")
+                values[field] = environment[name]
+        if problems:
+            raise SettingsError("\n".join(problems))
+        settings = msgspec.convert(values, cls, strict=False)
+        if settings.log_level not in ("debug", "info", "warning", "error"):
+            raise SettingsError("VISAVIS_LOG_LEVEL: use debug, info, warning or error")
+        return settings
+
+
+NAMES = {"redis_url": "REDIS_URL", "mongo_url": "MONGO_URL"}
+"""Settings that go by a name other programs use as well."""
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return NAMES.get(field, "VISAVIS_" + field.upper())
+
+
+def settings_markdown() -> str:
+    """All settings as a table for people."""
+    info = msgspec.inspect.type_info(Settings)
+    assert isinstance(info, msgspec.inspect.StructType)
+    rows = [
+        "# Settings",
+        "",
+        "Written by `python -m visavis contract` from `backend/visavis/settings.py`. Do not edit.",
+        "",
+        "All are environment variables, read once at start.",
+        "",
+        "| variable | default | |",
+        "|---|---|---|",
+    ]
+    for field in info.fields:
+        meta = field.type.extra_json_schema if isinstance(field.type, msgspec.inspect.Metadata) else {}
+        about = (meta or {}).get("description", "")
+        default = "empty" if field.default == "" else f"`{field.default}`"
+        rows.append(f"| `{variable(field.name)}` | {default} | {about} |")
+    return "\n".join(rows) + "\n"

@@ -87,6 +87,9 @@ class Policy(msgspec.Struct, frozen=True):
     """Above `exact_limit`: tickets that are matched anew together when improving."""
 
 
+DEFAULT_POLICY = Policy()
+
+
 class Pair(msgspec.Struct, frozen=True):
     """Two guests to bring together; `a` has waited at least as long as `b`."""
 
@@ -192,7 +195,7 @@ def next_widening(tickets: Sequence[Ticket], now: int, policy: Policy) -> int | 
     return min(moments, default=None)
 
 
-def match_round(tickets: Sequence[Ticket], now: int, policy: Policy = Policy()) -> list[Pair]:
+def match_round(tickets: Sequence[Ticket], now: int, policy: Policy = DEFAULT_POLICY) -> list[Pair]:
     """The best pairs among `tickets`, all of one pool, at `now` (ms); whoever waits longest comes first.
 
     Nobody is in two pairs, every pair is compatible, and no two compatible tickets are both left out. The

@@ -116,7 +116,7 @@ class Http:
         app.router.add_get("/", self._file("index.html", "no-cache"))
         if self._web_dir.is_dir():
             for path in self._web_dir.iterdir():
-                if path.is_file() and path.suffix not in (".br", ".gz"):
+                if path.is_file() and path.suffix not in (".br", ".gz") and not path.name.startswith("."):
                     app.router.add_get(f"/{path.name}", self._file(path.name, "no-cache"))
             for path in (self._web_dir / "assets").glob("*"):
                 if path.suffix not in (".br", ".gz"):

@@ -39,6 +39,9 @@ from visavis.core.ports import Bus, Record, Sealer, Seats, StateUnavailable, Wor
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN_MS = 2000
+"""Pause before asking Redis again whether an absent member's time has run out."""
+
 
 class Line(Protocol):
     """A guest's connection, as the door gives it."""
@@ -299,13 +302,16 @@ class Conversations:
             if member.guest != peer.guest.id:
                 seat.workers[member.guest] = workers.get(member.guest, "")
                 if not seat.workers[member.guest]:
-                    self._wait_for(peer, seat, member.guest)
+                    # How long already, Redis knows.
+                    self._wait_for(peer, seat, member.guest, LOOK_AGAIN_MS)
         return seat
 
     def _stand_up(self, peer: Peer) -> None:
         if peer.seat is not None:
             peer.seat.stop_waiting()
             peer.seat = None
+            # Who is here was not told to somebody in a conversation.
+            self._tell(peer, self._lobby())
 
     def _member_moved(self, peer: Peer, seat: Seat, member: str, worker: str) -> None:
         before = seat.workers.get(member)
@@ -341,7 +347,7 @@ class Conversations:
             ended = False
         if not ended and peer.seat is seat and not seat.workers.get(member):
             # Back by now, or away again since a shorter time, or Redis is away: look again.
-            self._wait_for(peer, seat, member, 1000)
+            self._wait_for(peer, seat, member, LOOK_AGAIN_MS)
 
     def _describe(self, peer: Peer, seat: Seat) -> Conversation:
         other, profile = next((n, m.profile) for n, m in enumerate(seat.record.members) if m.guest != peer.guest.id)

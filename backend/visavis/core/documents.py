@@ -15,8 +15,8 @@ from typing import Any
 
 from visavis.core.ports import Collection, Index
 
-LARGEST = 1 << 18
-"""Bytes of JSON in a document: with its search words, written in well under a second, and under 16 MB as BSON."""
+LARGEST = 1 << 19
+"""Bytes of JSON in a document: more than the longest report the contract allows, and written within a second."""
 
 DEEPEST = 32
 """Levels of nesting in a document; MongoDB allows 100."""
@@ -26,6 +26,9 @@ NEVER = 253_402_300_799_999
 
 WORD = 64
 """A word counts by its first 64 characters."""
+
+QUESTION = 100
+"""A text to search for counts by its first 100 distinct words."""
 
 _SMALLEST_INT, _LARGEST_INT = -(1 << 63), (1 << 63) - 1
 

@@ -29,6 +29,8 @@ SWEEP = 600.0
 """Seconds between sweeps of expired documents."""
 BATCH = 200
 """Guests compared in one call."""
+TELL = 1.9
+"""Least seconds between two pushes of who is here."""
 OFFERED = 24
 """Popular interests offered at most."""
 
@@ -49,6 +51,7 @@ class Lobby:
         self._encode = encode
         self._popular_min = popular_min
         self.state = LobbyState(online=0, waiting=0, popular=())
+        self._told = -TELL
 
     def mine(self) -> bytes:
         """This worker's share."""
@@ -72,8 +75,9 @@ class Lobby:
             waiting=sum(s.waiting for s in stats),
             popular=tuple(Popular(interest=interest, guests=guests) for guests, interest in popular[:OFFERED]),
         )
-        if state != self.state:
+        if state != self.state and time.monotonic() - self._told >= TELL:
             self.state = state
+            self._told = time.monotonic()
             frame = self._encode(state)
             for peer in self._conversations.peers.values():
                 if peer.seat is None and peer.welcomed:

@@ -188,6 +188,9 @@ class Matchmaker:
                 if workers is not None:
                     self.matched += 1
                     self._conversations.seat(proposal.record, workers)
+                else:
+                    # One of the two had gone; the other may still fit somebody.
+                    self._wanted[mode].set()
         paired = {t.guest for pair in pairs for t in (pair.a, pair.b)}
         return next_widening([t for t in tickets if t.guest not in paired], now, self._policy)
 

@@ -10,8 +10,15 @@ if away_for ~= '' and location(by) ~= '' then
   return false
 end
 if away_for ~= '' then
-  local away = redis.call('HGET', P .. 'guest:' .. by, 'away')
-  if away and now() - tonumber(away) < tonumber(away_for) then
+  local guest_key = P .. 'guest:' .. by
+  local away = redis.call('HGET', guest_key, 'away')
+  if not away then
+    -- Redis has not seen this guest since it lost everything: the time begins now.
+    redis.call('HSET', guest_key, 'away', now())
+    redis.call('PEXPIRE', guest_key, CONVERSATION_KEPT_MS)
+    return false
+  end
+  if now() - tonumber(away) < tonumber(away_for) then
     return false
   end
 end

@@ -1,0 +1,234 @@
+"""Real parts for tests: workers as processes, a Valkey of one's own, guests with official protocols.
+
+Everything listens on free ports of this machine and ends with the test that started it, by process id.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import socketio
+
+from visavis.adapters.valkey import PrivateValkey
+from visavis.contract import RULES_VERSION
+from visavis.core.identity import new_id
+from visavis.describe import contract_hash
+
+ROOT = Path(__file__).resolve().parents[1]
+SECRETS = "t1:" + "s" * 40
+
+
+class Worker:
+    """One `visavis serve` process."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir = data_dir
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("VISAVIS_")},
+            "PYTHONPATH": str(ROOT / "backend"),
+            "VISAVIS_DATA_DIR": str(data_dir),
+            "VISAVIS_PORT": "0",
+            "VISAVIS_SECRETS": SECRETS,
+            "VISAVIS_GUESTS_PER_WINDOW": "100000",
+            **environment,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+        self.url = ""
+        self.log = data_dir / f"{new_id()}.log"
+
+    async def start(self) -> "Worker":
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "visavis",
+                "serve",
+                env=self._environment,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout is not None
+        said = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode()
+        if "ready at" not in said:
+            await self.process.wait()
+            raise AssertionError(f"the worker did not start: {said}{self.log.read_text()}")
+        self.url = said.split()[-1]
+        return self
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """As a power cut would."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.kill()
+        await self._reap()
+
+    async def stop(self) -> int:
+        """As an operator would; returns the exit status."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+        return await self._reap()
+
+    async def _reap(self) -> int:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        await asyncio.wait_for(self.process.stdout.read(), 15)
+        return await asyncio.wait_for(self.process.wait(), 15)
+
+    def logged(self) -> list[dict[str, Any]]:
+        """What it logged so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+
+class Service:
+    """Several workers on one Valkey and one document store."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self._folder = folder
+        self._environment = environment
+        self.valkey = PrivateValkey()
+        self.workers: list[Worker] = []
+
+    async def start(self, workers: int = 1) -> "Service":
+        await self.valkey.start()
+        for _ in range(workers):
+            await self.add()
+        return self
+
+    async def add(self, **environment: str) -> Worker:
+        worker = Worker(self._folder, REDIS_URL=self.valkey.url, **{**self._environment, **environment})
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        await self.valkey.stop()
+
+
+async def get_guest(url: str, device: str | None = None) -> dict[str, Any]:
+    """Ask for a guest over HTTP."""
+    body = {"device": device} if device else {"birthDate": "1990-05-17", "rules": RULES_VERSION}
+    async with aiohttp.ClientSession() as session, session.post(f"{url}/api/guests", json=body) as response:
+        created: dict[str, Any] = await response.json()
+        assert response.status == 201, created
+        return created
+
+
+class Guest:
+    """A client without a screen: asks, and remembers every push in order."""
+
+    def __init__(self, url: str, created: dict[str, Any], transports: list[str] | None = None) -> None:
+        self.url = url
+        self.created = created
+        self.transports = transports or ["websocket"]
+        self.pushes: list[tuple[str, dict[str, Any]]] = []
+        self._news = asyncio.Condition()
+        self._read = 0
+        self.claim: str | None = None
+        self.connected = False
+        self._sio = self._client()
+
+    def _client(self) -> socketio.AsyncClient:
+        sio = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        sio.on("*", self._on_push)
+        sio.on("disconnect", self._on_disconnect)
+        return sio
+
+    async def _on_push(self, event: str, push: dict[str, Any]) -> None:
+        async with self._news:
+            if event == "match:found":
+                self.claim = push["conversation"]["claim"]
+            self.pushes.append((event, push))
+            self._news.notify_all()
+
+    async def _on_disconnect(self, reason: str) -> None:
+        async with self._news:
+            self.connected = False
+            self.pushes.append(("disconnect", {"reason": reason}))
+            self._news.notify_all()
+
+    async def connect(self, url: str | None = None, **auth: Any) -> dict[str, Any]:
+        """Connect, to another worker if one is named; returns the session:state."""
+        self.url = url or self.url
+        if self._sio.connected or self._sio.eio.state != "disconnected":
+            await self._sio.disconnect()
+        self._sio = self._client()
+        asked = {"token": self.created["token"], "contract": contract_hash(), **auth}
+        await self._sio.connect(self.url, auth=asked, transports=self.transports)
+        self.connected = True
+        return await self.next("session:state")
+
+    async def ask(self, event: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request; returns its acknowledgement."""
+        answer: dict[str, Any] = await self._sio.call(event, request or {}, timeout=10)
+        return answer
+
+    async def next(
+        self, event: str, where: Callable[[dict[str, Any]], bool] = lambda push: True, timeout: float = 10
+    ) -> dict[str, Any]:
+        """The next push of this name, skipping others."""
+        async with asyncio.timeout(timeout), self._news:
+            while True:
+                while self._read < len(self.pushes):
+                    name, push = self.pushes[self._read]
+                    self._read += 1
+                    if name == event and where(push):
+                        return push
+                await self._news.wait()
+
+    async def find(self, **wishes: Any) -> dict[str, Any]:
+        return await self.ask("match:find", {"mode": "text", "languages": ["en"], **wishes})
+
+    async def say(self, conversation: str, seq: int, text: str, message_id: str | None = None) -> dict[str, Any]:
+        return await self.ask(
+            "chat:message",
+            {
+                "conversationId": conversation,
+                "id": message_id or new_id(),
+                "seq": seq,
+                "body": {"kind": "text", "text": text},
+            },
+        )
+
+    async def hang_up(self) -> None:
+        """Drop the connection without leaving."""
+        await self._sio.disconnect()
+
+    async def vanish(self) -> None:
+        """Break the socket without a word, as a lost network does."""
+        await self._sio.eio.http.close()
+
+
+async def arrive(url: str, **options: Any) -> Guest:
+    """A new guest, connected."""
+    guest = Guest(url, await get_guest(url), **options)
+    await guest.connect()
+    return guest
+
+
+async def meet(a: Guest, b: Guest, **wishes: Any) -> str:
+    """Have two guests find each other; returns the conversation's id."""
+    await a.find(**wishes)
+    await b.find(**wishes)
+    found = await a.next("match:found")
+    other = await b.next("match:found")
+    assert found["conversation"]["id"] == other["conversation"]["id"]
+    conversation: str = found["conversation"]["id"]
+    return conversation

@@ -336,7 +336,7 @@ class _Pool:
         """Pair whoever is left over and fits, so that the matching is maximal."""
         for heads, members in groups:
             left = [j for j in members if j not in partners]
-            if len(left) < 2:
+            if len({self._guests[j] for j in left}) < 2:
                 continue
             free = 0
             for i in heads:

@@ -1,11 +1,12 @@
 """The document store in MongoDB: for several machines, with its replica sets and sharding.
 
 Hides: the driver, its many ways of saying that the server is away, and the shape in which documents are kept:
-{_id, seq, version, expires, words, data}, each in the MongoDB collection of its own name, written whole. `seq` is the
-insertion order, from one counter per collection in `_sequences`; `expires` is what the TTL index goes by (and reads
-as well: MongoDB sweeps once a minute); `words` is what `search` matches, made by `core.documents`.
+{_id, seq, version, expires_at, expires, words, data}, in the MongoDB collection of its own name, written whole. `seq`
+is the insertion order, from one counter per collection in `_sequences`; reads go by `expires_at`, in milliseconds,
+and MongoDB's own sweep, once a minute, by the date `expires`; `words` is what `search` matches, made by
+`core.documents`.
 
-Only plain filters are used, and every value in one stands behind an operator of ours, so that it cannot be read as
+Only plain filters are used, and every value in them stands behind an operator of ours, so that it cannot be read as
 one. Names follow the MongoDB manual's "TTL Indexes", "Multikey Indexes" and PyMongo's "Client Side Operation Timeout".
 """
 
@@ -122,13 +123,17 @@ class MongoStore:
         Raises Duplicate for a value that is another document's in a unique index, StoreUnavailable.
         """
         stored = self._stored(collection, id, data, version + 1, expires_at)
-        query = {"_id": {"$eq": stored.pop("_id")}, "version": {"$eq": version}, **self._unexpired()}
+        query: _Stored = {"_id": {"$eq": id}, "version": {"$eq": version}, **self._unexpired()}
 
         async def work() -> bool:
-            # Every field but `seq`, whole.
-            write = await self._past_expired(
-                collection, lambda: self._in(collection).update_one(query, {"$set": stored})
-            )
+            kept = self._in(collection)
+            old = await kept.find_one(query, {"seq": 1})
+            if old is None:
+                return False
+            # Its place in the order stays. It is asked for again, since the document may have been deleted and
+            # another inserted with its id meanwhile.
+            stored["seq"] = query["seq"] = old["seq"]
+            write = await self._past_expired(collection, lambda: kept.replace_one(query, stored))
             return write.matched_count > 0
 
         return await self._ask(work)
@@ -143,7 +148,7 @@ class MongoStore:
         if not collection.text:
             raise ValueError(f"{collection.name} has no text fields")
         documents.at_least_one(limit)
-        words = documents.words(text)
+        words = documents.words(text)[: documents.QUESTION]
         if not words:
             return []
         found = await self._list(collection, {"words": {"$all": words}, **self._unexpired()}, limit, True)
@@ -163,7 +168,7 @@ class MongoStore:
         return self._database[collection.name]
 
     def _unexpired(self) -> _Stored:
-        return {"expires": {"$gt": DatetimeMS(self._clock())}}
+        return {"expires_at": {"$gt": self._clock()}}
 
     def _stored(
         self, collection: Collection, id: str, data: Mapping[str, Any], version: int, expires_at: int | None
@@ -173,10 +178,12 @@ class MongoStore:
         stored: _Stored = {
             "_id": documents.checked_id(id),
             "version": version,
-            # A date for all, so that one plain comparison finds what has not expired.
-            "expires": DatetimeMS(documents.NEVER if expiry is None else expiry),
+            # A number for all, so that one plain comparison finds what has not expired.
+            "expires_at": documents.NEVER if expiry is None else expiry,
             "data": json.loads(documents.as_json(collection, data)),
         }
+        if expiry is not None:
+            stored["expires"] = DatetimeMS(expiry)
         if collection.text:
             stored["words"] = documents.words_of(collection, data)
         return stored
@@ -206,7 +213,7 @@ class MongoStore:
             return await write()
 
     async def _drop_expired(self, collection: Collection) -> int:
-        expired = {"expires": {"$lte": DatetimeMS(self._clock())}}
+        expired = {"expires_at": {"$lte": self._clock()}}
         return (await self._in(collection).delete_many(expired)).deleted_count
 
     # ------------------------------------------------------------------------------------------ the driver
@@ -232,6 +239,7 @@ class MongoStore:
         for collection in self._collections:
             indexes = [
                 IndexModel([("seq", pymongo.ASCENDING)], name="seq"),
+                IndexModel([("expires_at", pymongo.ASCENDING)], name="expires_at"),
                 IndexModel([("expires", pymongo.ASCENDING)], name="expires", expireAfterSeconds=0),
             ]
             if collection.text:

@@ -78,7 +78,7 @@ class SqliteStore:
 
     async def open(self) -> None:
         """Make the file, its tables and indexes as needed. After StoreUnavailable, later calls try again."""
-        await self._run(lambda db: None)
+        await self._run(_nothing)
 
     async def close(self) -> None:
         """Close the file and end the thread."""
@@ -91,7 +91,7 @@ class SqliteStore:
 
     async def ping(self) -> None:
         """Prove that the file can be read and that its lock for writing can be had."""
-        await self._run(lambda db: None, write=True)
+        await self._run(_nothing, write=True)
 
     async def insert(
         self, collection: Collection, id: str, data: Mapping[str, Any], *, expires_at: int | None = None
@@ -180,7 +180,7 @@ class SqliteStore:
             raise ValueError(f"{collection.name} has no text fields")
         documents.at_least_one(limit)
         # As one parameter, however many words there are.
-        words = json.dumps(documents.words(text))
+        words = json.dumps(documents.words(text)[: documents.QUESTION])
         rows = await self._rows(
             f"SELECT seq, id, version, data FROM {table} WHERE {_UNEXPIRED} AND seq IN"
             f" (SELECT seq FROM {table}_words WHERE word IN (SELECT value FROM json_each(?))"
@@ -306,6 +306,10 @@ class SqliteStore:
             connection.close()
 
 
+def _nothing(_db: sqlite3.Connection) -> None:
+    """What `open` and `ping` have done, beyond connecting and locking."""
+
+
 def _schema(collection: Collection) -> list[str]:
     """Statements that make what the collection lacks. A changed index has a new name; its old one stays."""
     table = collection.name
@@ -344,8 +348,7 @@ def _keep_words(db: sqlite3.Connection, collection: Collection, seq: int | None,
 
 
 def _document(row: tuple[int, str, int, str]) -> Document:
-    _, id, version, data = row
-    return Document(id, version, json.loads(data))
+    return Document(row[1], row[2], json.loads(row[3]))
 
 
 def _wait_until(db: sqlite3.Connection, deadline: float) -> None:

@@ -1,0 +1,123 @@
+"""What the tests of the document stores are set in: collections, a clock, servers that die, links that go dark.
+
+Hides: starting and ending nx-27017, and a network between it and a store that can go silent.
+"""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from visavis.core.collections import ALL
+from visavis.core.ports import Collection, DocumentStore, Index
+
+NOTES = Collection("notes", indexes=(Index("shelf", ("owner", "kind")),), text=("body", "thread"))
+"""For what the real collections do not have: an index on two fields, and text in both shapes."""
+
+COLLECTIONS = (*ALL, NOTES)
+
+
+class Clock:
+    """Milliseconds since the epoch, until it is moved."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000_000 + self._ahead
+
+    def move(self, minutes: float) -> None:
+        self._ahead += round(minutes * 60_000)
+
+
+class Nx:
+    """nx-27017, MongoDB's protocol over SQLite, as a process that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.url = f"mongodb://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        """Returns when the server takes connections."""
+        command = [Path(sys.executable).parent / "nx-27017", "--host", "127.0.0.1", "-p", str(self.port)]
+        for option in ("data-dir", "log-file", "pid-file"):
+            command += [f"--{option}", self._folder / option]
+        with (self._folder / "output").open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        deadline = time.monotonic() + 20
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError((self._folder / "output").read_text())
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Proxy:
+    """A TCP link to a server that can go dark: open, yet without a byte in either direction."""
+
+    def __init__(self, port: int) -> None:
+        self._behind = port
+        self._light = asyncio.Event()
+        self._light.set()
+        self._links: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._link, "127.0.0.1", 0)
+        self.url = f"mongodb://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
+
+    def darken(self) -> None:
+        self._light.clear()
+
+    def lighten(self) -> None:
+        self._light.set()
+
+    async def stop(self) -> None:
+        self._server.close()
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            try:
+                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+            finally:
+                far_writer.close()
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            self._links.discard(task)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._light.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+class Another(Protocol):
+    """Opens a further store on the same data, as another worker would."""
+
+    def __call__(self, collections: Sequence[Collection] = COLLECTIONS) -> Awaitable[DocumentStore]: ...

@@ -245,6 +245,15 @@ describe("receiving", () => {
     network.cut(ann);
     await network.clock.run(1_000);
     expect(ann.deliveries).toEqual(["read", "read"]);
+    bob.app.setWatching(false);
+    ann.app.say("three", null);
+    await network.clock.run(500);
+    losePushes(network, 1, "chat:receipt");
+    bob.app.setWatching(true);
+    await network.clock.run(500);
+    network.cut(bob);
+    await network.clock.run(1_000);
+    expect(ann.deliveries).toEqual(["read", "read", "read"]);
   });
 });
 

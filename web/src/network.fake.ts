@@ -86,7 +86,7 @@ interface Weather {
 export const CALM: Weather = { lost: 0, repeated: 0, refused: 0, fastest: 10, slowest: 10 };
 export const STORM: Weather = { lost: 0.25, repeated: 0.2, refused: 0.1, fastest: 5, slowest: 900 };
 
-interface Guest {
+export interface Guest {
   readonly token: string;
   readonly profile: Profile;
   connection: Connected | null;
@@ -133,6 +133,7 @@ export class Network {
   readonly posts: unknown[] = [];
   readonly attempts: { readonly at: number; readonly auth: Connect }[] = [];
   readonly guests = new Map<string, Guest>();
+  readonly #connections = new Set<Connected>();
   readonly #devices = new Set<string>();
   #count = 0;
 
@@ -164,6 +165,12 @@ export class Network {
     return this.requests
       .filter((one) => one.event === event && (from === undefined || one.from === from.token))
       .map((one) => one.request as RequestOf<E>);
+  }
+
+  guestOf(browser: Browser): Guest {
+    const guest = this.guests.get(browser.token);
+    if (guest === undefined) throw new Error("no such guest");
+    return guest;
   }
 
   /** When requests of a kind reached the server. */
@@ -235,6 +242,7 @@ export class Network {
       if (auth.contract !== this.contract) return refuse({ code: "stale_client" });
       const guest = this.guests.get(auth.token);
       if (guest === undefined) return refuse({ code: "session_expired" });
+      this.#connections.add(connection);
       const former = guest.connection;
       guest.connection = connection;
       guest.searching = false;
@@ -267,8 +275,17 @@ export class Network {
     if (connection) connection.mute = true;
   }
 
+  /** Every connection breaks, also of guests whom the server does not know any more. */
+  dropAll(): void {
+    for (const connection of [...this.#connections]) {
+      this.lose(connection);
+      this.#hangUp(connection);
+    }
+  }
+
   /** The server notices that a connection is gone. */
   lose(connection: Connected): void {
+    this.#connections.delete(connection);
     for (const guest of this.guests.values()) {
       if (guest.connection !== connection) continue;
       guest.connection = null;

@@ -1,0 +1,195 @@
+import { describe, expect, it } from "vitest";
+import { CONTRACT } from "./contract.gen";
+import { Browser, Network } from "./network.fake";
+
+describe("a first visit", () => {
+  it("asks for age and rules, and enters with the answers", async () => {
+    const network = new Network();
+    const browser = new Browser(network);
+    browser.open();
+    expect(browser.app.session.get().phase).toBe("loading");
+    await network.clock.run(100);
+    expect(browser.app.session.get()).toEqual({
+      phase: "welcome",
+      needs: { birthDate: true, rules: true },
+      minimumAge: 18,
+      busy: false,
+      problem: null,
+    });
+    void browser.app.enter({ birthDate: "1990-02-03", acceptRules: true });
+    expect(browser.app.session.get()).toMatchObject({ busy: true });
+    await network.clock.run(100);
+    expect(browser.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+    expect(network.posts).toEqual([{ birthDate: "1990-02-03", rules: 1, device: null }]);
+  });
+
+  it("asks nothing twice: the next tab of the same browser is a guest at once, and another one", async () => {
+    const network = new Network();
+    const first = new Browser(network);
+    first.open();
+    await network.clock.run(100);
+    void first.app.enter({ birthDate: "1990-02-03", acceptRules: true });
+    await network.clock.run(100);
+    const second = new Browser(network, first.local);
+    second.open();
+    await network.clock.run(100);
+    expect(second.app.session.get().phase).toBe("ready");
+    expect(second.token).not.toBe(first.token);
+    expect(first.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+  });
+
+  it("says what is missing", async () => {
+    const network = new Network();
+    const browser = new Browser(network);
+    browser.open();
+    await network.clock.run(100);
+    void browser.app.enter({ birthDate: "1990-02-03", acceptRules: false });
+    await network.clock.run(100);
+    expect(browser.app.session.get()).toMatchObject({ phase: "welcome", busy: false, problem: "rules_not_accepted" });
+  });
+
+  it("asks for new house rules only, of somebody known", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    network.rules = 2;
+    const tab = new Browser(network, ann.local);
+    tab.open();
+    await network.clock.run(100);
+    expect(tab.app.session.get()).toMatchObject({ phase: "welcome", needs: { birthDate: false, rules: true } });
+    void tab.app.enter({ birthDate: null, acceptRules: true });
+    await network.clock.run(100);
+    expect(tab.app.session.get().phase).toBe("ready");
+  });
+
+  it("keeps its no to somebody under age, in every tab and after a reload", async () => {
+    const network = new Network();
+    const browser = new Browser(network);
+    browser.open();
+    await network.clock.run(100);
+    void browser.app.enter({ birthDate: "2020-01-01", acceptRules: true });
+    await network.clock.run(100);
+    expect(browser.app.session.get()).toEqual({ phase: "underAge", minimumAge: 18 });
+    const tab = new Browser(network, browser.local);
+    tab.open();
+    await network.clock.run(100);
+    expect(tab.app.session.get().phase).toBe("underAge");
+    expect(network.posts).toHaveLength(1);
+  });
+
+  it("asks again when the server no longer knows what the browser remembers", async () => {
+    const network = new Network();
+    const browser = new Browser(network);
+    browser.local.items.set("visavis.device", JSON.stringify("of other times"));
+    browser.open();
+    await network.clock.run(100);
+    expect(browser.app.session.get()).toMatchObject({ phase: "welcome", needs: { birthDate: true, rules: true } });
+  });
+
+  it("tries again by itself while nobody answers", async () => {
+    const network = new Network();
+    network.down = true;
+    const browser = new Browser(network);
+    browser.open();
+    await network.clock.run(100);
+    const view = browser.app.session.get();
+    expect(view).toMatchObject({ phase: "failed", problem: "unreachable" });
+    expect(view.phase === "failed" && view.retryAt).toBeGreaterThan(network.clock.now);
+    network.down = false;
+    await network.clock.run(3_000);
+    expect(browser.app.session.get().phase).toBe("welcome");
+  });
+});
+
+describe("a session", () => {
+  it("survives a reload as the same guest", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    const { token } = ann;
+    ann.reload();
+    await network.clock.run(100);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+    expect(ann.token).toBe(token);
+    expect(network.posts).toHaveLength(1);
+  });
+
+  it("is renewed at half of its life", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    await network.clock.run(3_500_000);
+    expect(network.requested("session:refresh", ann)).toHaveLength(0);
+    await network.clock.run(200_000);
+    expect(network.requested("session:refresh", ann)).toHaveLength(1);
+  });
+
+  it("that ended becomes a new guest without a question, and the old conversation is lost", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.guests.delete(ann.token);
+    const before = ann.token;
+    network.dropAll();
+    await network.clock.run(2_000);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+    expect(ann.token).not.toBe(before);
+    expect(ann.talk.ended).toBe("lost");
+    expect(network.attempts.find(({ auth }) => auth.token === ann.token)?.auth.claim).toBeNull();
+  });
+
+  it("gives a duplicated tab a guest of its own", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    const copy = new Browser(network, ann.local);
+    for (const [key, value] of ann.session.items) copy.session.items.set(key, value);
+    copy.taken.add(JSON.parse(ann.session.items.get("visavis.tab") ?? "") as string);
+    copy.open();
+    await network.clock.run(1_000);
+    expect(copy.token).not.toBe(ann.token);
+    expect(copy.app.conversation.get()).toBeNull();
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+    expect(ann.talk.ended).toBeNull();
+  });
+
+  it("stays away once it was opened elsewhere, until it is taken back", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    const elsewhere = new Browser(network, ann.local);
+    for (const [key, value] of ann.session.items) elsewhere.session.items.set(key, value);
+    elsewhere.open();
+    await network.clock.run(30_000);
+    expect(ann.app.session.get()).toEqual({ phase: "replaced" });
+    expect(elsewhere.app.session.get()).toMatchObject({ link: "online" });
+    ann.app.takeBack();
+    await network.clock.run(1_000);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+    expect(elsewhere.app.session.get()).toEqual({ phase: "replaced" });
+  });
+
+  it("reloads a stale page once, and says so if that did not help", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    network.contract = "newer";
+    network.cut(ann);
+    await network.clock.run(2_000);
+    expect(ann.reloads).toBe(1);
+    ann.reload();
+    await network.clock.run(30_000);
+    expect(ann.reloads).toBe(1);
+    expect(ann.app.session.get()).toEqual({ phase: "failed", problem: "stale_client", retryAt: null });
+    network.contract = CONTRACT;
+    ann.app.takeBack();
+    await network.clock.run(1_000);
+    expect(ann.app.session.get().phase).toBe("ready");
+  });
+
+  it("moves to another worker when told to, in the middle of a conversation", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.push(network.guestOf(ann), "session:move", { inMs: 500 });
+    await network.clock.run(400);
+    const attempts = network.attempts.length;
+    await network.clock.run(300);
+    expect(network.attempts).toHaveLength(attempts + 1);
+    ann.app.say("still here", null);
+    await network.clock.run(200);
+    expect(bob.texts).toEqual(["still here"]);
+  });
+});

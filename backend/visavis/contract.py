@@ -158,7 +158,7 @@ class LobbyState(Wire, frozen=True):
 
 
 class Why(Wire, frozen=True):
-    """What two guests have in common: the reason they were matched."""
+    """What two guests have in common: interests rarest first, languages by joint preference."""
 
     interests: Annotated[tuple[Interest, ...], Meta(max_length=MAX_INTERESTS)]
     languages: Annotated[tuple[Language, ...], Meta(max_length=MAX_LANGUAGES)]

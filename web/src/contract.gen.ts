@@ -1,6 +1,6 @@
 // Written by `python -m visavis contract`. Do not edit.
 
-export const CONTRACT = "b9c109bb0a75";
+export const CONTRACT = "0bd6f2abf71d";
 export const RULES_VERSION = 1;
 export const MAX_INTEREST = 40;
 export const MAX_INTERESTS = 10;
@@ -167,7 +167,7 @@ export interface Partner {
   readonly state: "away" | "here";
 }
 
-/** What two guests have in common: the reason they were matched. */
+/** What two guests have in common: interests rarest first, languages by joint preference. */
 export interface Why {
   readonly interests: readonly string[];
   readonly languages: readonly string[];

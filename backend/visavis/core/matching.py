@@ -20,15 +20,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Literal
 
 import msgspec
 import rustworkx
 
-Mode = Literal["text", "voice", "video"]
-
-LONGEST_INTEREST = 40
-"""Characters of a normalised interest."""
+from visavis.contract import MAX_INTEREST, Why
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -49,13 +45,6 @@ class Ticket(msgspec.Struct, frozen=True):
     """Ids this guest must not meet: blocked ones and recent partners."""
     since: int
     """Arrival in milliseconds, Redis's time."""
-
-
-class Why(msgspec.Struct, frozen=True):
-    """What two guests have in common: interests rarest first, languages by joint preference."""
-
-    interests: tuple[str, ...]
-    languages: tuple[str, ...]
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -114,14 +103,14 @@ def normalise_interest(text: str) -> str:
                 kept.append(" ")
         elif _shows(character):
             kept.append(character)
-        if len(kept) >= 4 * LONGEST_INTEREST:
+        if len(kept) >= 4 * MAX_INTEREST:
             break
     result = "".join(kept)
     # Case folding can undo the normal form and cutting can end in a space, hence again until it is stable.
     for _ in range(4):
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", result).casefold())
         visible = "".join(c for c in folded if c.isspace() or _shows(c))
-        cut = " ".join(visible.split())[:LONGEST_INTEREST].rstrip()
+        cut = " ".join(visible.split())[:MAX_INTEREST].rstrip()
         if cut == result:
             break
         result = cut
@@ -356,7 +345,7 @@ class _Pool:
         shared = sorted(set(a.interests).intersection(b.interests), key=lambda name: (-self._rarity[name], name))
         languages = tuple(language for _, language in _joint_preference(a.languages, b.languages))
         weight = weigh(a, b, self._now, self._policy, self._rarity)
-        return Pair(a, b, weight, Why(tuple(shared), languages))
+        return Pair(a, b, weight, Why(interests=tuple(shared), languages=languages))
 
     def _edge(self, i: int, j: int) -> int:
         """The weight of the pair, at least 1, or 0 if it is not compatible (or `i` is `j`)."""

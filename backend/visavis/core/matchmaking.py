@@ -9,7 +9,6 @@ import contextlib
 import logging
 import time
 
-from visavis import contract
 from visavis.contract import CancelMatch, Done, FindMatch, Mode, Refused, Searching, SearchStep
 from visavis.core.collections import BLOCKS
 from visavis.core.conversations import Conversations, Peer
@@ -23,6 +22,8 @@ DEBOUNCE = 0.1
 """Seconds between the rounds of a pool."""
 RETRY = 0.5
 """Seconds after which a round that could not be held is tried again."""
+MOST_AVOIDED = 400
+"""Guests and devices a ticket keeps away from; compatibility costs grow with them."""
 THREAD_FROM = 100
 """Tickets from which a round is computed in a thread, to keep the event loop free."""
 
@@ -118,7 +119,7 @@ class Matchmaker:
                 )
                 avoided.update(str(d.data["blocked"]) for d in page.documents)
                 cursor = page.cursor
-                if cursor is None or len(avoided) >= 1000:
+                if cursor is None or len(avoided) >= MOST_AVOIDED:
                     break
         except StoreUnavailable:
             log.warning("blocks_not_read")
@@ -177,7 +178,7 @@ class Matchmaker:
                         id=new_id(),
                         mode=mode,
                         members=(members[pair.a.guest], members[pair.b.guest]),
-                        why=contract.Why(interests=pair.why.interests, languages=pair.why.languages),
+                        why=pair.why,
                         started_at=started_at,
                     ),
                     tickets=(pair.a.id, pair.b.id),

@@ -134,6 +134,16 @@ describe("a conversation", () => {
     expect(ann.texts).toEqual([]);
   });
 
+  it("shows an id once, whatever number it comes under", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    const message = { conversationId: ann.talk.id, seat: 1, id: "x", body: { kind: "text", text: "boo" }, at: 0 } as const;
+    network.push(network.guestOf(ann), "chat:message", { ...message, seq: 1 });
+    network.push(network.guestOf(ann), "chat:message", { ...message, seq: 2 });
+    await network.clock.run(100);
+    expect(ann.texts).toEqual(["boo"]);
+  });
+
   it("leaves the rows alone that did not change", async () => {
     const network = new Network();
     const [ann] = await network.pair();

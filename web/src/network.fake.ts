@@ -236,12 +236,12 @@ export class Network {
         connection.open = false;
         connection.events.refused(data);
       };
-      if (this.down || !connection.page.browser.online) return refuse();
+      if (this.down || !connection.page.browser.online) { refuse(); return; }
       const refusal = this.refusals.shift();
-      if (refusal !== undefined) return refuse(refusal);
-      if (auth.contract !== this.contract) return refuse({ code: "stale_client" });
+      if (refusal !== undefined) { refuse(refusal); return; }
+      if (auth.contract !== this.contract) { refuse({ code: "stale_client" }); return; }
       const guest = this.guests.get(auth.token);
-      if (guest === undefined) return refuse({ code: "session_expired" });
+      if (guest === undefined) { refuse({ code: "session_expired" }); return; }
       this.#connections.add(connection);
       const former = guest.connection;
       guest.connection = connection;

@@ -147,6 +147,18 @@ describe("skipping", () => {
     expect(ann.talk.ended).toBeNull();
   });
 
+  it("leaves again if nobody answered the first time, before it looks for the next one", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.answerNext = { event: "conversation:leave", answer: { error: { code: "unavailable", retryInMs: 500 } } };
+    const attempts = network.attempts.length;
+    void ann.app.skip();
+    await network.clock.run(1_000);
+    expect(bob.talk.ended).toBe("left");
+    expect(searching(ann).paused).toBe(false);
+    expect(network.attempts).toHaveLength(attempts);
+  });
+
   it("goes on from a conversation that has already ended", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();

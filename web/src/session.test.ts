@@ -134,6 +134,30 @@ describe("a session", () => {
     expect(network.attempts.find(({ auth }) => auth.token === ann.token)?.auth.claim).toBeNull();
   });
 
+  it("does not ask for guests in a tight loop when the server takes none of them", async () => {
+    const network = new Network();
+    for (let count = 0; count < 100; count += 1) network.refusals.push({ code: "session_expired" });
+    const ann = await network.guest();
+    await network.clock.run(20_000);
+    expect(ann.app.session.get()).toMatchObject({ phase: "failed", problem: "session_expired" });
+    expect(network.posts.length).toBeLessThan(8);
+  });
+
+  it("that ended asks nothing again even where the browser keeps nothing", async () => {
+    const network = new Network();
+    const browser = new Browser(network);
+    browser.local.room = 0;
+    browser.session.room = 0;
+    browser.open();
+    await network.clock.run(100);
+    void browser.app.enter({ birthDate: "1990-02-03", acceptRules: true });
+    await network.clock.run(100);
+    network.guests.clear();
+    network.dropAll();
+    await network.clock.run(2_000);
+    expect(browser.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+  });
+
   it("gives a duplicated tab a guest of its own", async () => {
     const network = new Network();
     const [ann] = await network.pair();

@@ -48,8 +48,8 @@ describe("the connection", () => {
     const [ann, bob] = await network.pair();
     ann.setOnline(false);
     ann.app.say("from the tunnel", null);
-    await network.clock.run(20_000);
-    expect(link(ann)).toBe("offline");
+    await network.clock.run(3_000);
+    expect(link(ann)).toBe("online");
     ann.setOnline(true);
     await network.clock.run(50);
     expect(link(ann)).toBe("online");
@@ -68,6 +68,19 @@ describe("the connection", () => {
     await network.clock.run(2_600);
     expect(network.attempts).toHaveLength(attempts + 1);
     expect(link(ann)).toBe("online");
+  });
+
+  it("says that the device is offline once nothing answers, and comes back at once afterwards", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    ann.setOnline(false);
+    ann.app.say("from a long tunnel", null);
+    await network.clock.run(20_000);
+    expect(link(ann)).toBe("offline");
+    ann.setOnline(true);
+    await network.clock.run(150);
+    expect(link(ann)).toBe("online");
+    expect(bob.texts).toEqual(["from a long tunnel"]);
   });
 
   it("leaves nobody waiting for an answer that cannot come any more", async () => {

@@ -10,7 +10,7 @@ import tseslint from "typescript-eslint";
  */
 const REACT = "^(react|react-dom)(/|$)|^@radix-ui/|/useStore$";
 const SCREENS = "^(\\.{1,2}/)+(screens|ui|App|main|i18n)(/|$|\\.)";
-const VIEW_MODELS = "/(session|lobby|interest|search|conversation|delivery|settings|visavis)$";
+const VIEW_MODELS = "^(\\./|(\\.\\./)+)(session|lobby|interest|search|conversation|delivery|settings|visavis)$";
 
 function layer(files, ...forbidden) {
   return {
@@ -62,7 +62,7 @@ export default defineConfig(
   layer(
     ["src/screens/**/*.{ts,tsx}"],
     ["/socket$|^socket\\.io", "screens see view-models through model.ts, never the socket"],
-    [VIEW_MODELS, "screens see view-models through model.ts"],
+    [VIEW_MODELS.replace("\\./|", ""), "screens see view-models through model.ts"],
     ["/(App|main)$", "screens do not know where they are used"],
   ),
   layer(["src/ui/**/*.{ts,tsx}"], ["^\\.\\./", "ui knows nobody: what it shows comes as props"]),

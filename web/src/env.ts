@@ -27,7 +27,7 @@ export interface LineEvents {
 }
 
 /** One Socket.IO connection that never connects again by itself. */
-export interface Line {
+interface Line {
   connect(first: "websocket" | "polling"): void;
   disconnect(): void;
   emit(event: keyof ClientToServerEvents, request: unknown, ack: (answer: unknown) => void): void;

@@ -6,6 +6,8 @@ import { MAX_INTEREST } from "./contract.gen";
 const SPACE = /[\t-\r\x1c-\x20\x85\p{Z}]/u;
 // eslint-disable-next-line no-misleading-character-class -- combining and invisible ones each on their own
 const UNSEEN = /[\p{C}\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\u180b-\u180f\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/u;
+const CHEROKEE = /\p{Script=Cherokee}/u;
+const DOTLESS_I = "\u0131";
 const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 
 /** "" if nothing visible is left. */
@@ -30,14 +32,15 @@ export function normaliseInterest(text: string): string {
   return VISIBLE.test(result) ? result : "";
 }
 
-/** Case folding, which JavaScript lacks: letters whose capital is several letters become those, lower-cased. */
+/**
+ * Case folding, which JavaScript lacks: down, up and down again, letter by letter, brings variants of a letter
+ * together. The result is Python's for every character that both know.
+ */
 function fold(text: string): string {
-  return Array.from(text)
-    .map((character) => {
-      if (character === "\u03c2") return "\u03c3";
-      const lower = character.toLowerCase();
-      const upper = lower.toUpperCase();
-      return Array.from(lower).length === 1 && Array.from(upper).length > 1 ? upper.toLowerCase() : lower;
-    })
-    .join("");
+  return Array.from(text, (character) => {
+    // The one script whose small letters came later and fold to the capitals.
+    if (CHEROKEE.test(character)) return character.toUpperCase();
+    if (character === DOTLESS_I) return character;
+    return Array.from(character.toLowerCase().toUpperCase(), (letter) => letter.toLowerCase()).join("");
+  }).join("");
 }

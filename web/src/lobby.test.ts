@@ -13,6 +13,7 @@ describe("interests", () => {
     ["soft\u00adhyphen\u200b", "softhyphen"],
     ["bell\u0007", "bell"],
     ["İstanbul", "i\u0307stanbul"],
+    ["ꭰ", "Ꭰ"],
     ["♥\ufe0f", "♥"],
     ["\u200b\ufeff", ""],
     ["x".repeat(50), "x".repeat(40)],

@@ -19,7 +19,7 @@ import { store } from "./store";
 type Ask = keyof ClientToServerEvents;
 type Push = keyof ServerToClientEvents;
 export type RequestOf<E extends Ask> = Parameters<ClientToServerEvents[E]>[0];
-export type ReplyOf<E extends Ask> = Extract<
+type ReplyOf<E extends Ask> = Extract<
   Parameters<Parameters<ClientToServerEvents[E]>[1]>[0],
   { readonly ok: unknown }
 >["ok"];

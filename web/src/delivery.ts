@@ -283,7 +283,7 @@ export interface Inbox<T extends { readonly seq: number }> {
   state(): InboxState;
 }
 
-/** Typing comes in bursts, and so do receipts: one for all within this time. */
+/** Messages come in bursts: after a receipt, one more for all within this time. */
 const GATHER_MS = 50;
 const RECEIPT_SETBACK_MS = 1_000;
 /** How far ahead of the next item one may be kept; a sender's window is far smaller. */
@@ -302,17 +302,31 @@ export function createInbox<T extends { readonly seq: number }>(
   const early = new Map<number, T>();
   let watching = false;
   let over = false;
+  /** A receipt is due. */
+  let asked = false;
+  let gatherUntil = 0;
   let timer: Cancel | null = null;
 
-  function soon(ms = GATHER_MS): void {
-    if (over || timer !== null) return;
-    timer = env.after(ms, () => {
+  /** At once for the first after a while: a hidden tab's timers may be a minute late. */
+  function soon(): void {
+    if (over) return;
+    asked = true;
+    if (env.now() >= gatherUntil) void Promise.resolve().then(tell);
+    else timer ??= env.after(gatherUntil - env.now(), tell);
+  }
+
+  function tell(): void {
+    timer?.();
+    timer = null;
+    if (over || !asked) return;
+    asked = false;
+    gatherUntil = env.now() + GATHER_MS;
+    void outside.acknowledge(applied, read).then((outcome) => {
+      if ("ok" in outcome || !passes(outcome.error)) return;
+      gatherUntil = env.now() + (outcome.error.retryInMs ?? RECEIPT_SETBACK_MS);
+      timer?.();
       timer = null;
-      void outside.acknowledge(applied, read).then((outcome) => {
-        if ("ok" in outcome || !passes(outcome.error)) return;
-        // Unreachable: coming back repeats it anyway, and so does the sender's impatience.
-        soon(outcome.error.retryInMs ?? RECEIPT_SETBACK_MS);
-      });
+      soon();
     });
   }
 
@@ -335,6 +349,8 @@ export function createInbox<T extends { readonly seq: number }>(
       soon();
     },
     repeat() {
+      // Coming back ends any waiting that a failure on the former connection began.
+      gatherUntil = 0;
       if (applied > 0) soon();
     },
     end() {

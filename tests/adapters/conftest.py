@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
@@ -74,8 +75,9 @@ async def another(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) 
     for store in opened:
         await store.close()
     if url:
-        async with AsyncMongoClient(url) as client:
-            await client.drop_database(database)
+        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
+        await client.drop_database(database)
+        await client.close()
 
 
 @pytest.fixture

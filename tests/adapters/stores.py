@@ -47,9 +47,9 @@ class Nx:
 
     def start(self) -> None:
         """Returns when the server takes connections."""
-        command = [Path(sys.executable).parent / "nx-27017", "--host", "127.0.0.1", "-p", str(self.port)]
+        command = [str(Path(sys.executable).parent / "nx-27017"), "--host", "127.0.0.1", "-p", str(self.port)]
         for option in ("data-dir", "log-file", "pid-file"):
-            command += [f"--{option}", self._folder / option]
+            command += [f"--{option}", str(self._folder / option)]
         with (self._folder / "output").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
         deadline = time.monotonic() + 20
@@ -84,8 +84,13 @@ class Proxy:
     def darken(self) -> None:
         self._light.clear()
 
-    def lighten(self) -> None:
-        self._light.set()
+    def lighten(self, *, old_links: bool = True) -> None:
+        """Let bytes through again; without `old_links`, only on connections made from now on."""
+        if old_links:
+            self._light.set()
+        else:
+            self._light = asyncio.Event()
+            self._light.set()
 
     async def stop(self) -> None:
         self._server.close()
@@ -99,8 +104,9 @@ class Proxy:
         self._links.add(task)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            light = self._light
             try:
-                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+                await asyncio.gather(self._pump(reader, far_writer, light), self._pump(far_reader, writer, light))
             finally:
                 far_writer.close()
         except (OSError, asyncio.CancelledError):
@@ -109,9 +115,9 @@ class Proxy:
             writer.close()
             self._links.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, light: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            await self._light.wait()
+            await light.wait()
             writer.write(data)
             await writer.drain()
         writer.close()

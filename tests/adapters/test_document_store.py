@@ -308,6 +308,8 @@ async def test_mistakes_are_told_apart_from_empty_results(store: DocumentStore) 
         lambda: store.search(BLOCKS, "x"),
         lambda: store.search(NOTES, "x", limit=-1),
         lambda: store.get(NOTES, ""),
+        lambda: store.get(NOTES, "\ud800"),
+        lambda: store.find(NOTES, "shelf", ["\ud800"]),
         lambda: store.insert(NOTES, "n", {}, expires_at=-1),
         lambda: store.insert(NOTES, "n", {}, expires_at=10**18),
     ):
@@ -527,8 +529,12 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "visavis-test", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk takes root")
+
+    def resize(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
+
     try:
-        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True) and None
+        yield resize
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
@@ -542,6 +548,27 @@ async def test_sqlite_makes_its_folders_and_a_private_file(tmp_path: Path) -> No
         assert {f.name for f in path.parent.iterdir()} == {"documents.db", "documents.db-wal", "documents.db-shm"}
         for file in path.parent.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_sqlite_makes_an_existing_file_private(tmp_path: Path) -> None:
+    """A file that others could read, from a careless copy say, is closed to them."""
+    path = tmp_path / "documents.db"
+    path.touch(0o644)
+    async with sqlite_store(path) as store:
+        await store.open()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_sqlite_keeps_nothing_of_a_deleted_document(tmp_path: Path) -> None:
+    """Neither its text nor the words it was found by are left in the file, whether deleted or expired."""
+    path = tmp_path / "documents.db"
+    async with sqlite_store(path) as store:
+        for n in range(20):
+            await store.insert(NOTES, f"n{n}", {"body": f"compromising{n} " * 100}, expires_at=1 if n % 2 else None)
+            await store.delete(NOTES, f"n{n}")
+        await store.sweep()
+    assert [file.name for file in tmp_path.iterdir()] == ["documents.db"]
+    assert b"compromising" not in path.read_bytes()
 
 
 async def test_sqlite_leaves_no_thread_behind(tmp_path: Path) -> None:
@@ -661,6 +688,20 @@ async def test_sqlite_file_deleted_under_it(tmp_path: Path) -> None:
         assert await ids(store, "a") == ["n"]
 
 
+async def test_sqlite_file_replaced_under_it(tmp_path: Path) -> None:
+    """A backup moved into the file's place is what the next call reads and writes."""
+    for name in ("documents", "backup"):
+        async with sqlite_store(tmp_path / f"{name}.db") as store:
+            await store.insert(NOTES, name, {"owner": "a"})
+    async with sqlite_store(tmp_path / "documents.db") as store:
+        assert await ids(store, "a") == ["documents"]
+        (tmp_path / "backup.db").replace(tmp_path / "documents.db")
+        assert await ids(store, "a") == ["backup"]
+        await store.insert(NOTES, "later", {"owner": "a"})
+    async with sqlite_store(tmp_path / "documents.db") as store:
+        assert await ids(store, "a") == ["backup", "later"]
+
+
 @pytest.mark.parametrize("damage", ["header", "middle"])
 async def test_sqlite_file_damaged(tmp_path: Path, damage: str) -> None:
     """A file that is no database, or no longer a whole one, is said to be so; repaired, it serves again."""
@@ -694,7 +735,7 @@ async def test_sqlite_uses_its_indexes(tmp_path: Path) -> None:
                 plans.append(" / ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)))
             return await answered(sql, parameters)
 
-        store._rows = explained
+        store._rows = explained  # type: ignore[method-assign]
         await store.find(NOTES, "shelf", ["a", "b"], cursor="5")
         await store.find(REPORTS, "reported", ["a"], newest_first=True)
         await store.get(NOTES, "a")
@@ -744,18 +785,22 @@ async def test_mongo_killed_and_started_again(own_nx: Nx) -> None:
         assert await ids(store, "a") == ["n"]
 
 
-async def test_mongo_behind_a_link_gone_dark(proxy: Proxy) -> None:
-    """A connection that is open and silent is noticed in a second, by many callers at once; then all is well."""
+@pytest.mark.parametrize("old_links", [True, False])
+async def test_mongo_behind_a_link_gone_dark(proxy: Proxy, old_links: bool) -> None:
+    """A connection that is open and silent is noticed in a second, by many callers at once.
+
+    Then all is well by itself, also if the connections made before never speak again.
+    """
     async with mongo_store(proxy.url) as store:
         await store.open()
-        await store.insert(NOTES, "dark", {"owner": "a"})
+        await store.insert(NOTES, f"dark {old_links}", {"owner": str(old_links)})
         proxy.darken()
         await refused_in_a_second(lambda: store.get(NOTES, "dark"))
         await refused_in_a_second(*[lambda: store.get(NOTES, "dark")] * 50, *every_method(store))
         await refused_in_a_second(*(store.ping for _ in range(3)))
-        proxy.lighten()
-        await working_again(store, "light")
-        assert await ids(store, "a") == ["dark"]
+        proxy.lighten(old_links=old_links)
+        await working_again(store, f"light {old_links}")
+        assert await ids(store, str(old_links)) == [f"dark {old_links}"]
 
 
 async def test_mongo_dark_from_the_start(proxy: Proxy) -> None:

@@ -47,14 +47,12 @@ class MongoStore:
         timeout: float = 1.0,
         clock: Callable[[], int] = documents.milliseconds,
     ) -> None:
-        milliseconds = round(timeout * 1000)
         self._client: AsyncMongoClient[_Stored] = AsyncMongoClient(
             url,
             appname="visavis",
             w="majority",
-            # The monitor that looks for servers must not hang for longer than we let a caller hang.
-            connectTimeoutMS=milliseconds,
-            serverSelectionTimeoutMS=milliseconds,
+            # The driver's monitor must give up a dead connection as soon as a caller would.
+            connectTimeoutMS=round(timeout * 1000),
         )
         self._database = self._client[database]
         self._collections = tuple(collections)

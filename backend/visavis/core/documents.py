@@ -7,7 +7,6 @@ program, never of a guest, whose input the contract has bounded before.
 """
 
 import json
-import math
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -46,6 +45,7 @@ def as_json(collection: Collection, data: Mapping[str, Any]) -> str:
             if indexable(plain.get(field)) is None and index.unique:
                 raise ValueError(f"{collection.name}: {field} is part of a unique index and must be there")
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # A lone surrogate raises UnicodeEncodeError here, which is a ValueError.
     if len(text.encode()) > LARGEST:
         raise ValueError(f"{collection.name}: a document has at most {LARGEST} bytes of JSON")
     return text
@@ -55,7 +55,7 @@ def checked_id(id: str) -> str:
     """The id, if it is one: 1 to 200 characters, without NUL."""
     if not isinstance(id, str) or not 1 <= len(id) <= 200 or "\0" in id:
         raise ValueError("an id is a string of 1 to 200 characters, without NUL")
-    return _text(id)
+    return id
 
 
 def indexable(value: Any) -> str | int | None:
@@ -66,7 +66,7 @@ def indexable(value: Any) -> str | int | None:
     if value is None:
         return None
     if isinstance(value, str) and "\0" not in value:
-        return _text(value)
+        return value
     if isinstance(value, int) and not isinstance(value, bool) and _SMALLEST_INT <= value <= _LARGEST_INT:
         return value
     raise ValueError("an indexed value is a string without NUL, a 64-bit whole number or None")
@@ -151,13 +151,9 @@ class _Spacing(dict[int, str]):
 
 def _plain(value: Any, depth: int) -> Any:
     """A copy in dicts, lists, strings, numbers, booleans and None."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | str | float):
         return value
-    if isinstance(value, str):
-        return _text(value)
     if isinstance(value, int) and _SMALLEST_INT <= value <= _LARGEST_INT:
-        return value
-    if isinstance(value, float) and math.isfinite(value):
         return value
     if depth > DEEPEST:
         raise ValueError(f"a document has at most {DEEPEST} levels")
@@ -172,10 +168,4 @@ def _key(key: Any) -> str:
     # To MongoDB a leading dollar is an operator, and a dot leads into a document.
     if not isinstance(key, str) or key.startswith("$") or "." in key or "\0" in key:
         raise ValueError("a key is a string without a leading dollar, a dot or NUL")
-    return _text(key)
-
-
-def _text(value: str) -> str:
-    """The string, if it can be written as UTF-8: a lone surrogate raises UnicodeEncodeError, a ValueError."""
-    value.encode()
-    return value
+    return key

@@ -1,0 +1,4 @@
+// The network is back: so are we.
+addEventListener("online", function () {
+  location.replace("/");
+});

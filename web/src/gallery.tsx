@@ -1,0 +1,37 @@
+/**
+ * Every screen in every state, without a server: /gallery.html#lobby-chips,dark,ar. For developing, for screenshots
+ * and for accessibility checks; not part of the production build. With no name it lists what there is.
+ */
+import "./styles/app.css";
+import { createRoot } from "react-dom/client";
+import { App } from "./App";
+import { fakeVisavis, SCENES } from "./gallery-scenes";
+import type { Locale, Theme } from "./model";
+
+const words = decodeURIComponent(location.hash.slice(1)).split(",");
+const scene = SCENES[words[0] ?? ""];
+const theme = words.find((word): word is Theme => word === "light" || word === "dark") ?? "system";
+const locale = words.find((word): word is Locale => word === "es" || word === "ar") ?? "en";
+const root = document.getElementById("root");
+window.addEventListener("hashchange", () => location.reload());
+
+if (root !== null)
+  createRoot(root).render(
+    scene === undefined ? (
+      <main className="screen p-8">
+        <h1 className="text-2xl font-bold">Gallery</h1>
+        <ul className="mt-4 columns-2">
+          {Object.keys(SCENES).map((name) => (
+            <li key={name}>
+              <a className="underline" href={`#${name}`}>
+                {name}
+              </a>{" "}
+              (<a href={`#${name},dark`}>dark</a>, <a href={`#${name},ar`}>ar</a>, <a href={`#${name},dark,ar`}>dark ar</a>)
+            </li>
+          ))}
+        </ul>
+      </main>
+    ) : (
+      <App visavis={fakeVisavis({ ...scene, settings: { theme, locale, sounds: true } })} />
+    ),
+  );

@@ -1,0 +1,28 @@
+import type { Locale } from "../model";
+import { en } from "./en";
+import { type Speech, speak } from "./speak";
+
+const spoken = new Map<Locale, Speech>();
+
+/** English is in the first load; the others come when they are asked for. */
+export function english(): Speech {
+  let speech = spoken.get("en");
+  if (speech === undefined) {
+    speech = speak("en", en);
+    spoken.set("en", speech);
+  }
+  return speech;
+}
+
+export async function load(locale: Locale): Promise<Speech> {
+  const known = spoken.get(locale);
+  if (known !== undefined) return known;
+  if (locale === "en") return english();
+  const texts = locale === "es" ? (await import("./es")).es : (await import("./ar")).ar;
+  const speech = speak(locale, texts);
+  spoken.set(locale, speech);
+  return speech;
+}
+
+/** How each language calls itself. */
+export const OWN_NAMES: Readonly<Record<Locale, string>> = { en: "English", es: "Español", ar: "العربية" };

@@ -1,0 +1,28 @@
+import { lazy, Suspense, useState } from "react";
+import { useSpeech } from "../i18n/useSpeech";
+import { IconButton } from "../ui/Button";
+import { Logo } from "../ui/Face";
+import { Icon } from "../ui/Icon";
+
+const SettingsDialog = lazy(() => import("./SettingsDialog"));
+
+export function TopBar() {
+  const { t } = useSpeech();
+  const [settings, setSettings] = useState(false);
+  return (
+    <header className="mx-auto flex h-16 w-full max-w-6xl shrink-0 items-center justify-between lg:h-20">
+      <p className="flex items-center gap-3 font-display text-lg font-bold tracking-tight">
+        <Logo />
+        {t("app.name")}
+      </p>
+      <IconButton label={t("settings.title")} onClick={() => setSettings(true)} className="-me-2 size-11 rounded-xl">
+        <Icon name="settings" className="size-6" />
+      </IconButton>
+      {settings && (
+        <Suspense>
+          <SettingsDialog onClose={() => setSettings(false)} />
+        </Suspense>
+      )}
+    </header>
+  );
+}

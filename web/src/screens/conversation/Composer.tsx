@@ -1,0 +1,152 @@
+import { type KeyboardEvent, lazy, type RefObject, Suspense, useLayoutEffect, useState } from "react";
+import { MAX_TEXT, type Profile } from "../../contract.gen";
+import { useSpeech } from "../../i18n/useSpeech";
+import type { MessageView } from "../../model";
+import { IconButton } from "../../ui/Button";
+import { Icon } from "../../ui/Icon";
+import { plainLine } from "../../ui/plain";
+import { Pop } from "../../ui/Pop";
+
+const EmojiPicker = lazy(() => import("./EmojiPicker"));
+
+interface Props {
+  readonly fieldRef: RefObject<HTMLTextAreaElement | null>;
+  readonly partner: Profile;
+  readonly draft: string;
+  readonly reply: MessageView | null;
+  readonly onReplyCancel: () => void;
+  readonly onDraft: (text: string) => void;
+  /** Whether it was taken. */
+  readonly onSay: (text: string) => boolean;
+  /** Up, in the empty box. */
+  readonly onUp: () => void;
+}
+
+const NEAR_LIMIT = 200;
+const TALLEST_PX = 176;
+
+/** On a touch screen Enter is a new line: there is a button under the thumb. */
+const touches = () => window.matchMedia("(hover: none) and (pointer: coarse)").matches;
+
+export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDraft, onSay, onUp }: Props) {
+  const { t, tn } = useSpeech();
+  const [text, setText] = useState(draft);
+  const [picking, setPicking] = useState(false);
+  // The server counts characters, not UTF-16 units; counting them all matters only near the end.
+  const left = text.length > MAX_TEXT - NEAR_LIMIT ? MAX_TEXT - Array.from(text).length : MAX_TEXT;
+  const sendable = text.trim() !== "" && left >= 0;
+
+  useLayoutEffect(() => {
+    const element = fieldRef.current;
+    if (element === null) return;
+    element.style.height = "auto";
+    element.style.height = `${Math.min(element.scrollHeight, TALLEST_PX)}px`;
+  }, [fieldRef, text]);
+
+  function change(value: string) {
+    setText(value);
+    onDraft(value);
+  }
+
+  function send() {
+    if (sendable && onSay(text)) setText("");
+    fieldRef.current?.focus();
+  }
+
+  function insert(emoji: string) {
+    const element = fieldRef.current;
+    const from = element?.selectionStart ?? text.length;
+    const to = element?.selectionEnd ?? text.length;
+    change(text.slice(0, from) + emoji + text.slice(to));
+    setPicking(false);
+    requestAnimationFrame(() => {
+      element?.focus();
+      element?.setSelectionRange(from + emoji.length, from + emoji.length);
+    });
+  }
+
+  function keyDown(event: KeyboardEvent<HTMLTextAreaElement>) {
+    if (event.nativeEvent.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey && !touches()) {
+      event.preventDefault();
+      send();
+    } else if (event.key === "ArrowUp" && text === "") {
+      event.preventDefault();
+      onUp();
+    } else if (event.key === "Escape" && reply !== null) {
+      event.preventDefault();
+      onReplyCancel();
+    }
+  }
+
+  return (
+    <form
+      className="shrink-0 border-t border-line px-3 pt-2.5 pb-[max(0.75rem,env(safe-area-inset-bottom))] sm:px-4 lg:pb-4"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      {reply !== null && (
+        <div className="mb-2 flex animate-said items-center gap-2 rounded-xl bg-raised py-1 ps-3.5">
+          <p className="min-w-0 flex-1 text-sm">
+            <span className="block font-semibold">{reply.mine ? t("chat.replyToYou") : t("chat.replyTo", { name: partner.name })}</span>
+            <span dir="auto" className="block truncate text-soft">
+              {reply.text === null ? t("chat.replyGone") : plainLine(reply.text)}
+            </span>
+          </p>
+          <IconButton label={t("chat.replyCancel")} onClick={onReplyCancel}>
+            <Icon name="close" />
+          </IconButton>
+        </div>
+      )}
+      <div className="flex items-end gap-1.5">
+        <div className="flex min-w-0 flex-1 items-end rounded-3xl border border-edge bg-surface focus-within:outline-2.5 focus-within:outline-offset-1 focus-within:outline-accent-strong">
+          <textarea
+            ref={fieldRef}
+            data-testid="composer"
+            rows={1}
+            dir="auto"
+            value={text}
+            aria-label={t("chat.compose")}
+            placeholder={t("chat.composeTo", { name: partner.name })}
+            aria-invalid={left < 0}
+            enterKeyHint="enter"
+            onChange={(event) => change(event.target.value)}
+            onKeyDown={keyDown}
+            className="min-h-12 flex-1 resize-none bg-transparent py-[0.7rem] ps-4.5 leading-[1.6rem] outline-none"
+          />
+          <Pop
+            open={picking}
+            onOpenChange={setPicking}
+            label={t("chat.emoji")}
+            trigger={(props) => (
+              <IconButton label={t("chat.emoji")} className="m-0.5 size-11 rounded-full" {...props}>
+                <Icon name="smile" className="size-6" />
+              </IconButton>
+            )}
+          >
+            <Suspense fallback={<div className="h-64 w-[20.5rem] max-w-[calc(100vw-2rem)]" />}>
+              <EmojiPicker onPick={insert} itemLabel={(emoji) => emoji} />
+            </Suspense>
+          </Pop>
+        </div>
+        <button
+          type="submit"
+          data-testid="send"
+          aria-label={t("chat.send")}
+          title={t("chat.send")}
+          aria-disabled={!sendable}
+          className="inline-flex size-12 shrink-0 items-center justify-center rounded-full bg-accent text-on-accent transition-colors duration-150 hover:bg-accent-strong aria-disabled:bg-raised aria-disabled:text-soft"
+        >
+          <Icon name="send" className="size-6" />
+        </button>
+      </div>
+      {left <= NEAR_LIMIT && (
+        <p role="status" className={`mt-1.5 ps-4 text-sm ${left < 0 ? "font-semibold text-accent-strong" : "text-soft"}`}>
+          {left < 0 ? tn("chat.over", -left) : tn("chat.left", left)}
+        </p>
+      )}
+    </form>
+  );
+}

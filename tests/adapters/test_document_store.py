@@ -803,13 +803,14 @@ async def test_mongo_behind_a_link_gone_dark(proxy: Proxy, old_links: bool) -> N
         assert await ids(store, str(old_links)) == [f"dark {old_links}"]
 
 
-async def test_mongo_dark_from_the_start(proxy: Proxy) -> None:
-    """A server that accepts connections and never speaks is away, too."""
+@pytest.mark.parametrize("old_links", [True, False])
+async def test_mongo_dark_from_the_start(proxy: Proxy, old_links: bool) -> None:
+    """A server that accepts connections and never speaks is away, too, until it does, there or on new ones."""
     proxy.darken()
     async with mongo_store(proxy.url) as store:
         await refused_in_a_second(store.open, store.ping)
-        proxy.lighten()
-        await working_again(store, "first light")
+        proxy.lighten(old_links=old_links)
+        await working_again(store, f"first light {old_links}")
 
 
 async def test_mongo_messages_tell_no_secrets(own_nx: Nx) -> None:

@@ -40,16 +40,17 @@ class PrivateValkey:
             "maxmemory-policy": "noeviction",
             "dir": str(self._folder),
         }
-        self._process = await asyncio.create_subprocess_exec(
-            str(get_binary_path()),
-            *[word for name, value in settings.items() for word in (f"--{name}", value)],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=(self._folder / "log").open("wb"),
-            stderr=asyncio.subprocess.STDOUT,
-            # Ctrl-C reaches the whole terminal group; this process must outlive its user's last words.
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
+        with (self._folder / "log").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                str(get_binary_path()),
+                *[word for name, value in settings.items() for word in (f"--{name}", value)],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                # Ctrl-C reaches the whole terminal group; this process must outlive its user's last words.
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
         self.url = f"unix://{socket}"
         client = redis.Redis(unix_socket_path=str(socket))
         try:

@@ -1,11 +1,13 @@
 """The Socket.IO door: authenticates once at connect, then decodes, limits, dispatches and acknowledges.
 
 The only file that knows python-socketio and python-engineio, and the only place where their weak spots
-are answered: events are parsed here and never reach the library's own handlers (so reserved names cannot
-run them), binary packets are refused, every request is acknowledged, requests of one client run in order,
-and what a client does not read is bounded in bytes. Private names of the two libraries that this leans
-on: AsyncServer._handle_eio_message, ._engineio_server_class, engineio's AsyncServer._async and
-AsyncSocket.queue; the versions are pinned and the tests drive each.
+are answered: packets are parsed here and events never reach the library's own handlers (so reserved names
+cannot run them), what is no packet ends the connection, binary packets are refused, every packet is
+counted and every request acknowledged, requests of one client run in order, and what a client does not
+read is bounded in bytes. Private names of the two libraries that this leans on: AsyncServer._handle_connect,
+._handle_disconnect, ._handle_eio_*, ._engineio_server_class, engineio's AsyncServer._async, that its
+websockets are run by a method of their AsyncSocket, and AsyncSocket.queue; the versions are pinned and the
+tests drive each.
 """
 
 import asyncio
@@ -38,10 +40,13 @@ Handler = Callable[[Peer, Any], "Wire | Awaitable[Wire]"]
 MOST_PACKETS = 64
 """Packets in one polling body; the official client never holds back that many."""
 PATIENCE = 100
-"""Refusals for haste, in a row, after which a client is cut."""
+"""Refusals for haste after which a client is cut; each request in time makes up for one."""
 
-_EVENT = re.compile(r"2(\d{0,15})(\[.*)", re.DOTALL)
-_BINARY = re.compile(r"[56]\d*-(?:/[^,]*,)?(\d{1,15})?")
+_PACKET = re.compile(r"4[0-6]|[13]\Z")
+"""What a client may send over either transport: Socket.IO packets, CLOSE and PONG."""
+_UPGRADING = {"2probe", "5"}
+_EVENT = re.compile(r"2([0-9]{0,15})(\[.*)", re.DOTALL)
+_BINARY = re.compile(r"[56][0-9]*-(?:/[^,]*,)?([0-9]{1,15})?")
 _call = msgspec.json.Decoder(tuple[str, msgspec.Raw])
 _json = msgspec.json.Encoder()
 _connect = msgspec.json.Decoder(Connect)
@@ -72,7 +77,7 @@ class _Bucket:
         self._at = now
         if self._level >= cost:
             self._level -= cost
-            self.refused = 0
+            self.refused = max(0, self.refused - 1)
             return 0
         self.refused += 1
         return int((cost - self._level) / self._per_second * 1000) + 1
@@ -101,11 +106,27 @@ class _WebSocket(engineio_aiohttp.WebSocket):  # type: ignore[misc]  # untyped u
     """aiohttp's WebSocket without compression: messages are small, and each deflate context costs 100 kB."""
 
     async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
+        request = environ["aiohttp.request"]
+        socket = self.handler.__self__
         self._sock = web.WebSocketResponse(max_msg_size=self.server.max_http_buffer_size, compress=False)
-        await self._sock.prepare(environ["aiohttp.request"])
+        await self._sock.prepare(request)
         self.environ = environ
-        await self.handler(self)
+        # What to break when this client is cut: after an upgrade, not the transport it first came by.
+        socket.transport = request.transport
+        try:
+            await self.handler(self)
+        finally:
+            if not socket.upgraded:
+                # A probe that broke off; the library would answer polls with nothing for ever.
+                socket.upgrading = False
         return self._sock
+
+    async def wait(self) -> str | bytes:
+        data: str | bytes = await super().wait()
+        if isinstance(data, str) and not _PACKET.match(data) and data not in _UPGRADING:
+            # The library fails over it and leaves the client half connected; this ends the connection.
+            raise OSError("not a packet")
+        return data
 
 
 class _Body:
@@ -135,24 +156,68 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         sid = request.query.get("sid", "")
+        if request.headers.get("Origin", self.cors_allowed_origins[0]) not in self.cors_allowed_origins:
+            return _refuse(Refused("origin_refused"))
+        if "j" in request.query:
+            # JSONP is for browsers of long ago, and would let foreign pages read polls.
+            return _refuse(Refused("bad_request"))
+        socket = self.sockets.get(sid)
+        if socket is not None and socket.closed:
+            # The library fails over a closed one, and would keep from its client why it was closed.
+            del self.sockets[sid]
+        else:
+            socket = None
         if request.method == "POST":
             body = await _read(request, self.max_http_buffer_size)
+            # The library would answer 200 to too many packets, or to one it cannot read, and deliver none.
             if body is None or body.count(b"\x1e") >= MOST_PACKETS:
-                # The library would answer 200 to too many packets and deliver none.
-                return web.json_response(Refused("too_large", limit=self.max_http_buffer_size).as_error(), status=413)
-            request["polled"] = body
+                return _refuse(Refused("too_large", limit=self.max_http_buffer_size))
+            request["polled"] = _readable(body)
+            if request["polled"] is None:
+                await self._end(sid)
+                return _refuse(Refused("bad_request"))
         elif request.query.get("transport") == "polling" and sid:
             if sid in self._polling:
                 # Two polls on one session: one of them is not the client's.
-                if sid in self.sockets:
-                    await self.sockets[sid].close(wait=False, abort=True)
-                return web.json_response(Refused("bad_request").as_error(), status=400)
+                await self._end(sid)
+                return _refuse(Refused("bad_request"))
+            if socket is not None:
+                return await self._last_words(socket, request)
             self._polling.add(sid)
             try:
                 return await super().handle_request(request)  # type: ignore[no-any-return]
             finally:
                 self._polling.discard(sid)
         return await super().handle_request(request)  # type: ignore[no-any-return]
+
+    async def _last_words(self, socket: Any, request: web.Request) -> web.StreamResponse:
+        """What a closed connection still has to say to a client that was not polling when it closed."""
+        if socket.queue.empty() or socket.upgraded:
+            return _refuse(Refused("bad_request"))
+        return await self._make_response(self._ok(await socket.poll()), _environ(request))  # type: ignore[no-any-return]
+
+    async def _end(self, sid: str) -> None:
+        socket = self.sockets.get(sid)
+        if socket is not None and not socket.upgraded:
+            await socket.close(wait=False, abort=True)
+            del self.sockets[sid]
+            # Lets the poll that waits return.
+            socket.queue.put_nowait(None)
+
+
+def _refuse(refused: Refused) -> web.Response:
+    return web.json_response(refused.as_error(), status=refused.status)
+
+
+def _readable(body: bytes) -> bytes | None:
+    """The body if it consists of packets, without what is in binary ones, since those are refused anyway."""
+    try:
+        packets = body.decode().split("\x1e")
+    except UnicodeDecodeError:
+        return None
+    if not all(packet.startswith("b") or _PACKET.match(packet) for packet in packets):
+        return None
+    return "\x1e".join("b" if packet.startswith("b") else packet for packet in packets).encode()
 
 
 async def _read(request: web.Request, most: int) -> bytes | None:
@@ -175,38 +240,63 @@ def _environ(request: web.Request) -> dict[str, Any]:
 
 
 class _Server(socketio.AsyncServer):  # type: ignore[misc]  # untyped upstream
-    """Socket.IO whose events go to the gateway; connecting and disconnecting stay the library's."""
+    """Socket.IO whose packets go to the gateway; joining and leaving a namespace stay the library's."""
 
     gateway: "Gateway"
 
     def _engineio_server_class(self) -> type[_Engine]:
         return _Engine
 
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        self.gateway.on_open(eio_sid)
+
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        kind = data[:1] if isinstance(data, str) else "b"
-        if kind == "2":
-            await self.gateway.on_event(eio_sid, data)
-        elif kind in {"0", "1"}:
-            # A second CONNECT on a connection would be a second guest behind one socket.
-            if (kind == "0") != self.gateway.knows(eio_sid):
-                await super()._handle_eio_message(eio_sid, data)
-        elif kind in "56b" and kind:
-            self.gateway.on_binary(eio_sid, data)
-        # Acknowledgements of pushes are not asked for; anything else has no meaning here.
+        await self.gateway.on_packet(eio_sid, data)
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        await super()._handle_eio_disconnect(eio_sid, reason)
+        self.gateway.on_gone(eio_sid)
+
+    async def join(self, eio_sid: str, packet: str) -> None:
+        """Act on a CONNECT packet; what it presents is left for the gateway to read."""
+        namespace, presented = "/", packet[1:]
+        if presented.startswith("/"):
+            namespace, _, presented = presented.partition(",")
+        await self._handle_connect(eio_sid, namespace, presented)
+
+    async def part(self, eio_sid: str) -> None:
+        """Act on a DISCONNECT packet."""
+        await self._handle_disconnect(eio_sid, "/")
 
 
 class _Connection:
-    """One client's connection: the Line of its peer."""
+    """One client's connection, from its first byte: the Line of its peer, once it said who it is."""
 
-    __slots__ = ("socket", "transport", "bucket", "peer", "_most_bytes", "_cut")
+    __slots__ = ("socket", "bucket", "peer", "introduced", "_patience", "_timer", "_most_bytes", "_cut")
 
-    def __init__(self, socket: Any, transport: Any, bucket: _Bucket, most_bytes: int) -> None:
+    def __init__(self, socket: Any, bucket: _Bucket, most_bytes: int, patience: float) -> None:
         self.socket = socket
-        self.transport = transport
         self.bucket = bucket
         self.peer: Peer | None = None
+        self.introduced = False
+        """From the packet on that says who it is."""
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
         self._most_bytes = most_bytes
         self._cut = False
+
+    def await_introduction(self) -> None:
+        """Hang up if the client does not say in time who it is; pings alone are no reason to stay."""
+        self.peer = None
+        self.introduced = False
+        self.settle()
+        self._timer = asyncio.get_running_loop().call_later(self._patience, self.close)
+
+    def settle(self) -> None:
+        """Stop waiting for an introduction."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def push(self, frame: bytes) -> None:
         self.send(frame.decode())
@@ -219,15 +309,21 @@ class _Connection:
             log.warning("slow_reader_cut")
             self.cut()
 
+    def acknowledge(self, ack_id: str, answer: dict[str, Any]) -> None:
+        self.send(f"3{ack_id}[{_json.encode(answer).decode()}]")
+
     def cut(self) -> None:
         """Break the connection off, whatever is unsent."""
+        if self._cut:
+            return
         self._cut = True
         task = asyncio.get_running_loop().create_task(self.socket.close(wait=False, abort=True))
         _closing.add(task)
         task.add_done_callback(_closing.discard)
         # A writer stuck on a full socket is freed only by breaking the socket.
-        if self.socket.upgraded and self.transport is not None:
-            self.transport.abort()
+        transport = getattr(self.socket, "transport", None)
+        if transport is not None:
+            transport.abort()
         self.socket.queue.put_nowait(None)
 
     def close(self, last_words: Wire | None = None) -> None:
@@ -276,6 +372,7 @@ class Gateway:
         self._max_frame_bytes = max_frame_bytes
         self._max_queue_bytes = max_queue_bytes
         self._max_connections = max_connections
+        self._patience = ping_interval + ping_timeout
         self._bucket_size = bucket_size
         self._bucket_per_second = bucket_per_second
         self._connections: dict[str, _Connection] = {}
@@ -304,43 +401,48 @@ class Gateway:
 
     # ------------------------------------------------------------------ connecting
 
-    def knows(self, eio_sid: str) -> bool:
-        """Whether this connection has been made, or is being made."""
-        return eio_sid in self._connections
+    def on_open(self, eio_sid: str) -> None:
+        """A transport was opened, by nobody knows whom."""
+        self._connections[eio_sid] = connection = _Connection(
+            self._server.eio.sockets[eio_sid],
+            _Bucket(self._bucket_size, self._bucket_per_second),
+            self._max_queue_bytes,
+            self._patience,
+        )
+        connection.await_introduction()
 
-    async def _on_connect(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
-        eio_sid = self._server.manager.eio_sid_from_sid(sid, "/")
+    def on_gone(self, eio_sid: str) -> None:
+        """A transport was closed."""
+        connection = self._connections.pop(eio_sid, None)
+        if connection is not None:
+            connection.settle()
+
+    async def _on_connect(self, sid: str, environ: dict[str, Any], presented: str | None) -> None:
+        connection = self._connections[self._server.manager.eio_sid_from_sid(sid, "/")]
+        connection.introduced = True
         try:
-            guest, claim = self._admit(auth)
-            socket = self._server.eio.sockets[eio_sid]
-            request = environ["aiohttp.request"]
-            connection = _Connection(
-                socket,
-                request.transport,
-                _Bucket(self._bucket_size, self._bucket_per_second),
-                self._max_queue_bytes,
-            )
-            self._connections[eio_sid] = connection
+            guest, claim = self._admit(presented)
             try:
                 peer = await self._conversations.connect(guest, connection, claim)
             except StateUnavailable:
                 raise Refused("unavailable", retryInMs=_soon()) from None
-            connection.peer = peer
-            if socket.closed:
+            if connection.socket.closed:
                 # It hung up while Redis was asked.
                 self._conversations.disconnect(peer)
                 raise Refused("bad_request")
         except Refused as refused:
-            self._connections.pop(eio_sid, None)
+            connection.introduced = False
             raise Refusal(refused.code, {"code": refused.code, **refused.data}) from None
+        connection.peer = peer
+        connection.settle()
         # Said after the library's own CONNECT packet, which goes out when this handler returns.
         asyncio.get_running_loop().call_soon(self._conversations.welcome, peer)
 
-    def _admit(self, auth: Any) -> tuple[Guest, Record | None]:
-        if self.draining or len(self._connections) >= self._max_connections:
+    def _admit(self, presented: str | None) -> tuple[Guest, Record | None]:
+        if self.draining or len(self._connections) > self._max_connections:
             raise Refused("busy", retryInMs=_soon())
         try:
-            asked = _connect.decode(msgspec.json.encode(auth))
+            asked = _connect.decode(presented or "")
         except (msgspec.MsgspecError, RecursionError):
             raise Refused("token_invalid") from None
         if asked.contract != self._contract_hash:
@@ -348,25 +450,42 @@ class Gateway:
         return self._authenticate(asked)
 
     def _on_disconnect(self, sid: str, reason: str) -> None:
-        eio_sid = self._server.manager.eio_sid_from_sid(sid, "/")
-        connection = self._connections.pop(eio_sid, None)
-        if connection is not None and connection.peer is not None:
+        connection = self._connections[self._server.manager.eio_sid_from_sid(sid, "/")]
+        if connection.peer is not None:
             self._conversations.disconnect(connection.peer)
+        connection.await_introduction()
 
     # ------------------------------------------------------------------ requests
 
-    async def on_event(self, eio_sid: str, text: str) -> None:
-        """One event packet: answer it, whatever it is."""
+    async def on_packet(self, eio_sid: str, data: str | bytes | list[Any]) -> None:
+        """One Socket.IO packet; whatever it is, it counts."""
         connection = self._connections.get(eio_sid)
-        if connection is None or connection.peer is None:
+        if connection is None:
             return
-        frame = _EVENT.fullmatch(text)
-        if frame is None:
-            return
-        ack_id = frame[1]
+        kind = data[:1] if isinstance(data, str) else "b"
+        event = _EVENT.fullmatch(data) if isinstance(data, str) and connection.peer is not None else None
+        if event is not None:
+            await self._answer(connection, event[1], event[2])
+        else:
+            connection.bucket.take(1)
+            if kind == "0" and isinstance(data, str) and not connection.introduced:
+                # A second CONNECT would be a second guest behind one socket.
+                await self._server.join(eio_sid, data)
+            elif data in ("1", "1/,"):
+                await self._server.part(eio_sid)
+            elif isinstance(data, str) and (header := _BINARY.match(data)) and header[1]:
+                # Refused before anything is put together; its attachments go unread.
+                connection.acknowledge(header[1], Refused("binary_refused").as_error())
+            # Acknowledgements of pushes are not asked for; anything else has no meaning here.
+        if connection.bucket.refused >= PATIENCE:
+            log.warning("flooder_cut")
+            connection.cut()
+
+    async def _answer(self, connection: _Connection, ack_id: str, call: str) -> None:
+        assert connection.peer is not None
         answer: dict[str, Any]
         try:
-            answer = {"ok": await self._dispatch(connection, connection.peer, frame[2])}
+            answer = {"ok": await self._dispatch(connection, connection.peer, call)}
         except Refused as refused:
             answer = refused.as_error()
         except StateUnavailable:
@@ -376,10 +495,7 @@ class Gateway:
             log.exception("request_failed", extra={"error_id": error_id})
             answer = Refused("internal", errorId=error_id).as_error()
         if ack_id:
-            connection.send(f"3{ack_id}[{_json.encode(answer).decode()}]")
-        if connection.bucket.refused >= PATIENCE:
-            log.warning("flooder_cut")
-            connection.cut()
+            connection.acknowledge(ack_id, answer)
 
     async def _dispatch(self, connection: _Connection, peer: Peer, call: str) -> Wire:
         try:
@@ -403,17 +519,6 @@ class Gateway:
         if wait := connection.bucket.take(cost):
             raise Refused("rate_limited", retryInMs=wait)
 
-    def on_binary(self, eio_sid: str, data: str | bytes) -> None:
-        """A binary packet or attachment: refused before anything is put together."""
-        connection = self._connections.get(eio_sid)
-        if connection is None:
-            return
-        if isinstance(data, str) and (header := _BINARY.match(data)) and header[1]:
-            connection.send(f"3{header[1]}[{_json.encode(Refused('binary_refused').as_error()).decode()}]")
-        connection.bucket.take(1)
-        if connection.bucket.refused >= PATIENCE:
-            connection.cut()
-
     # ------------------------------------------------------------------ stopping
 
     async def drain(self, within: float) -> None:
@@ -421,6 +526,9 @@ class Gateway:
         self.draining = True
         connections = list(self._connections.values())
         for connection in connections:
+            if connection.peer is None:
+                connection.close()
+                continue
             connection.push(encode_push(SessionMove(in_ms=50 + secrets.randbelow(850))))
         deadline = time.monotonic() + within
         while self._connections and time.monotonic() < deadline:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,13 @@ from visavis.describe import contract_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRETS = "t1:" + "s" * 40
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 class Worker:
@@ -40,6 +48,7 @@ class Worker:
         }
         self.process: asyncio.subprocess.Process | None = None
         self.url = ""
+        self.port = 0
         self.log = data_dir / f"{new_id()}.log"
 
     async def start(self) -> "Worker":
@@ -59,12 +68,9 @@ class Worker:
         if "ready at" not in said:
             await self.process.wait()
             raise AssertionError(f"the worker did not start: {said}{self.log.read_text()}")
-        self.url = said.split()[-1]
+        self.port = int(self._environment["VISAVIS_PORT"]) or int(said.rsplit(":", 1)[1])
+        self.url = f"http://127.0.0.1:{self.port}"
         return self
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rsplit(":", 1)[1])
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -232,3 +238,57 @@ async def meet(a: Guest, b: Guest, **wishes: Any) -> str:
     assert found["conversation"]["id"] == other["conversation"]["id"]
     conversation: str = found["conversation"]["id"]
     return conversation
+
+
+class Nginx:
+    """A real nginx in front of workers, one address for all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def start(self, workers: list[Worker]) -> "Nginx":
+        self._folder.mkdir(parents=True, exist_ok=True)
+        upstream = "\n".join(f"server 127.0.0.1:{worker.port} max_fails=1 fail_timeout=1s;" for worker in workers)
+        folders = "\n".join(
+            f"{kind}_temp_path {self._folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        config = self._folder / "nginx.conf"
+        config.write_text(f"""
+            daemon off; worker_processes 1; pid {self._folder}/pid; error_log {self._folder}/error.log;
+            events {{ worker_connections 512; }}
+            http {{
+              access_log off; {folders}
+              map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
+              upstream workers {{ {upstream} }}
+              server {{
+                listen 127.0.0.1:{self.port};
+                location / {{
+                  proxy_pass http://workers;
+                  proxy_http_version 1.1;
+                  proxy_set_header Host $http_host;
+                  proxy_set_header Upgrade $http_upgrade;
+                  proxy_set_header Connection $connection_upgrade;
+                  proxy_connect_timeout 1s;
+                  proxy_next_upstream error timeout;
+                }}
+              }}
+            }}""")
+        self._process = await asyncio.create_subprocess_exec("nginx", "-p", str(self._folder), "-c", str(config))
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.05)
+                else:
+                    writer.close()
+                    await writer.wait_closed()
+                    return self
+
+    async def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        await self._process.wait()

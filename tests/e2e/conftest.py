@@ -1,0 +1,71 @@
+"""Strangers in real browsers: Chromium contexts side by side, on a real service."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright, expect
+
+from people import CHROMIUM_FLAGS, DESK, Arrive, Person
+from rig import Service
+
+expect.set_options(timeout=10_000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests share one event loop with the browser they share."""
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("chromium is missing")
+        pytest.skip("chromium is missing")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    service = await Service(tmp_path_factory.mktemp("service")).start(1)
+    yield service
+    await service.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def somebody(browser: Browser, service: Service) -> AsyncIterator[Arrive]:
+    """Makes people: each in a browser context of their own. Every page must stay free of errors."""
+    people: list[Person] = []
+
+    async def make(url: str | None = None, viewport: dict[str, int] | None = None, **options: Any) -> Person:
+        context = await browser.new_context(
+            viewport=viewport or DESK, locale=options.pop("locale", "en-GB"), ignore_https_errors=True, **options
+        )
+        person = Person(context, await context.new_page(), url or service.workers[0].url)
+        people.append(person)
+        return person
+
+    yield make
+    for person in people:
+        await person.context.close()
+    assert [complaint for person in people for complaint in person.complaints] == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser_alone(
+    somebody: Arrive, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Person, Arrive]]:
+    """A person on a service where nobody else is, and how to make others."""
+    service = await Service(tmp_path_factory.mktemp("alone"), VISAVIS_WIDEN_LANGUAGES_MS="60000").start(1)
+    yield await somebody(service.workers[0].url), somebody
+    await service.stop()

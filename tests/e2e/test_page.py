@@ -1,0 +1,165 @@
+"""The page itself: its weight, its accessibility, its behaviour at every size and without a network."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from people import PHONE, Arrive, Person, meet
+from rig import ROOT, Service
+
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+SIZES = [(360, 740), (768, 1024), (1440, 900), (2560, 1440)]
+LEAST_SCORE = 95
+MOST_SCRIPT_BYTES = 130_000
+
+
+async def violations(person: Person) -> list[str]:
+    """What axe finds wrong on the page as it is."""
+    # Evaluated, not added as an element: the page's own policy refuses foreign scripts, as it should.
+    await person.page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = await person.page.evaluate(
+        "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+    )
+    return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found]
+
+
+async def sideways(person: Person) -> int:
+    """By how many pixels the page is wider than its window."""
+    wider: int = await person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return wider
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "ar"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_screen_is_accessible_and_fits(somebody: Arrive, locale: str, scheme: str) -> None:
+    """On the real way through, in both themes and directions, axe finds nothing and nothing scrolls sideways."""
+    a = await somebody(locale=locale, color_scheme=scheme, reduced_motion="reduce")
+    b = await somebody(locale=locale, color_scheme=scheme, reduced_motion="reduce", viewport=PHONE)
+
+    async def check(name: str, *people: Person) -> None:
+        for person in people:
+            assert await violations(person) == [], name
+            for width, height in SIZES:
+                await person.page.set_viewport_size({"width": width, "height": height})
+                assert await sideways(person) <= 0, f"{name} at {width} px"
+            await person.page.set_viewport_size({"width": 1440, "height": 900})
+
+    await a.come()
+    await expect(a.screen("welcome")).to_be_visible()
+    await check("welcome", a)
+    await a.answer()
+    await b.come()
+    await b.answer()
+    await expect(a.screen("lobby")).to_be_visible()
+    await check("lobby", a)
+    await a.find()
+    await expect(a.screen("searching")).to_be_visible()
+    await check("searching", a)
+    await meet(a, b)
+    await check("empty conversation", a)
+    await a.say("Hello https://example.org/" + "long/" * 60)
+    await b.say("مرحبا " + "x" * 300)
+    await a.hears("مرحبا")
+    await b.hears("Hello")
+    await check("conversation", a, b)
+    await b.by("skip").click()
+    await b.by("skip").click()
+    await expect(a.by("ended")).to_be_visible()
+    await check("ended", a)
+
+
+async def test_first_load_is_light(somebody: Arrive) -> None:
+    """What the first visit downloads as script stays under the budget, compressed."""
+    a = await somebody()
+    await a.come()
+    await expect(a.screen("welcome")).to_be_visible()
+    sizes: dict[str, int] = await a.page.evaluate(
+        """() => Object.fromEntries(performance.getEntriesByType('resource')
+             .filter(entry => new URL(entry.name).pathname.endsWith('.js'))
+             .map(entry => [new URL(entry.name).pathname, entry.encodedBodySize]))"""
+    )
+    compressed = {
+        path: len((ROOT / "web" / "dist" / f"{path[1:]}.gz").read_bytes()) if path.startswith("/assets/") else size
+        for path, size in sizes.items()
+    }
+    assert 0 < sum(compressed.values()) < MOST_SCRIPT_BYTES, compressed
+
+
+async def test_nothing_breaks_the_policy(somebody: Arrive) -> None:
+    """No screen or dialog runs into the content security policy."""
+    a, b = await somebody(), await somebody()
+    broken: list[str] = []
+    for person in (a, b):
+        await person.page.expose_function("broken", lambda what: broken.append(what))
+        await person.page.add_init_script(
+            "addEventListener('securitypolicyviolation', e => window.broken(e.violatedDirective + ' ' + e.blockedURI))"
+        )
+    await a.enter("policy")
+    await b.enter("policy")
+    await a.page.get_by_role("button", name="Settings").click()
+    await a.page.keyboard.press("Escape")
+    await meet(a, b)
+    await a.say("Hello")
+    await b.hears("Hello")
+    await a.page.get_by_role("button", name="More").click()
+    await a.page.get_by_role("menuitem", name="Report").click()
+    await expect(a.by("report-send")).to_be_visible()
+    await a.page.keyboard.press("Escape")
+    await a.page.get_by_role("button", name="Emoji").click()
+    await a.page.keyboard.press("Escape")
+    assert broken == []
+
+
+async def test_offline_page(somebody: Arrive) -> None:
+    """Installed and without a network, the program opens and says so in its own words."""
+    a = await somebody()
+    await a.enter()
+    await a.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    manifest = await a.page.evaluate(
+        "fetch(document.querySelector('link[rel=manifest]').href).then(answer => answer.json())"
+    )
+    assert manifest["display"] == "standalone"
+    assert {icon.get("purpose", "any") for icon in manifest["icons"]} >= {"any", "maskable"}
+    await a.page.reload()
+    await expect(a.screen("lobby")).to_be_visible()
+    await a.context.set_offline(True)
+    await a.page.reload()
+    await expect(a.page.get_by_text("offline", exact=False).first).to_be_visible()
+    await a.context.set_offline(False)
+
+
+async def test_lighthouse(service: Service, tmp_path: Path) -> None:
+    """Accessibility, best practices and search engines: at least 95 each. Speed is measured apart, not tested."""
+    report = tmp_path / "report.json"
+    chromium, node = shutil.which("chromium"), shutil.which("node")
+    assert chromium
+    assert node, "node is on the path of scripts/test"
+    process = await asyncio.create_subprocess_exec(
+        node,
+        str(ROOT / "web" / "node_modules" / "lighthouse" / "cli" / "index.js"),
+        service.workers[0].url,
+        "--quiet",
+        "--output=json",
+        f"--output-path={report}",
+        "--only-categories=accessibility,best-practices,seo",
+        f"--chrome-path={chromium}",
+        "--chrome-flags=--headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync",
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, said.decode()
+    found = json.loads(report.read_text())
+    scores = {name: round(category["score"] * 100) for name, category in found["categories"].items()}
+    weak = [
+        audit["title"]
+        for audit in found["audits"].values()
+        if audit.get("score") is not None and audit["score"] < 1 and audit["scoreDisplayMode"] == "binary"
+    ]
+    assert min(scores.values()) >= LEAST_SCORE, (scores, weak)

@@ -59,7 +59,7 @@ export const en = {
   "lobby.interestRefused": "Already there, or too long",
   "lobby.removeInterest": "Remove {interest}",
   "lobby.popular": "People here now like",
-  "lobby.popularOne": { one: "Add {interest}, picked by {n} person", other: "Add {interest}, picked by {n} people" },
+  "lobby.pickedBy": { one: "picked by {n} person", other: "picked by {n} people" },
   "lobby.languages": "Languages",
   "lobby.languagesHint": "You’ll meet people who speak one of these.",
   "lobby.languagesAny": "No language chosen: you may meet anyone.",

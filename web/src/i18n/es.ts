@@ -68,10 +68,10 @@ export const es: Texts = {
   "lobby.interestRefused": "Ya está, o es demasiado largo",
   "lobby.removeInterest": "Quitar {interest}",
   "lobby.popular": "A la gente de aquí le gusta",
-  "lobby.popularOne": {
-    one: "Añadir {interest}, elegido por {n} persona",
-    many: "Añadir {interest}, elegido por {n} de personas",
-    other: "Añadir {interest}, elegido por {n} personas",
+  "lobby.pickedBy": {
+    one: "elegido por {n} persona",
+    many: "elegido por {n} de personas",
+    other: "elegido por {n} personas",
   },
   "lobby.languages": "Idiomas",
   "lobby.languagesHint": "Conocerás a gente que hable alguno de estos.",

@@ -57,6 +57,16 @@ export default function Conversation({ conversation, me }: Props) {
     (field.current ?? heading.current)?.focus();
   }
 
+  function closeDialog() {
+    setOpen(null);
+    // The dialog gives the focus back to what opened it, which may be gone or no longer the thing to do.
+    requestAnimationFrame(() => {
+      const another = document.querySelector<HTMLElement>("[data-after-dialog]");
+      if (another !== null) another.focus();
+      else if (document.activeElement === document.body) toComposer();
+    });
+  }
+
   return (
     <div
       data-screen="conversation"
@@ -94,6 +104,7 @@ export default function Conversation({ conversation, me }: Props) {
           <MessageList
             key={conversation.id}
             conversation={conversation}
+            myHue={me.hue}
             onReply={(message) => {
               setReplyId(message.id);
               field.current?.focus();
@@ -153,16 +164,13 @@ export default function Conversation({ conversation, me }: Props) {
       </main>
       {open !== null && (
         <Suspense>
-          {open.what === "block" && <BlockDialog conversation={conversation} onClose={() => setOpen(null)} />}
-          {open.what === "report" && <ReportDialog conversation={conversation} onClose={() => setOpen(null)} />}
+          {open.what === "block" && <BlockDialog conversation={conversation} onClose={closeDialog} />}
+          {open.what === "report" && <ReportDialog conversation={conversation} onClose={closeDialog} />}
           {open.what === "delete" && (
             <DeleteDialog
               partnerName={partner.name}
               onDelete={() => visavis.remove(open.id)}
-              onClose={() => {
-                setOpen(null);
-                toComposer();
-              }}
+              onClose={closeDialog}
             />
           )}
         </Suspense>

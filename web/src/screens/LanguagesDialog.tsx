@@ -63,7 +63,7 @@ export default function LanguagesDialog({ onClose }: { readonly onClose: () => v
         <input
           type="search"
           value={query}
-          dir="auto"
+          dir={query === "" ? undefined : "auto"}
           placeholder={t("lobby.languageSearch")}
           onChange={(event) => setQuery(event.target.value)}
           onKeyDown={(event) => {

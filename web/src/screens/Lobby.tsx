@@ -63,13 +63,13 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
   return (
     <div data-screen="lobby" className="screen flex flex-col max-lg:tall:pb-32">
       <TopBar />
-      <main id="main" tabIndex={-1} className="mx-auto flex w-full max-w-6xl flex-1 flex-col lg:justify-center lg:pb-20">
+      <main id="main" tabIndex={-1} className="mx-auto flex w-full max-w-2xl flex-1 lg:max-w-6xl flex-col lg:justify-center lg:pb-20">
         <form
           onSubmit={(event: SubmitEvent) => {
             event.preventDefault();
             find();
           }}
-          className="grid gap-8 pt-2 lg:grid-cols-[minmax(0,1fr)_minmax(0,29rem)] lg:items-center lg:gap-20"
+          className="grid grid-cols-[minmax(0,1fr)] gap-8 pt-2 lg:grid-cols-[minmax(0,1fr)_minmax(0,29rem)] lg:items-center lg:gap-20"
         >
           <div>
             <div className="mb-5 flex items-center gap-1.5 lg:mb-8 lg:gap-3" aria-hidden="true">
@@ -96,12 +96,12 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
               )}
             </div>
 
-            <p className="mt-5 flex items-center gap-2.5 text-soft lg:mt-8" data-testid="online">
-              <span aria-hidden="true" className={`size-2 shrink-0 rounded-full ${lobby.online > 1 ? "bg-accent" : "bg-edge"}`} />
+            <p className="mt-5 flex items-center gap-2.5 text-soft lg:mt-8" data-testid="online" style={{ "--hue": profile.hue }}>
+              <span aria-hidden="true" className={`mx-1 size-2.5 shrink-0 rounded-full ${lobby.online > 1 ? "hue-dot" : "border-2 border-edge"}`} />
               {here}
             </p>
             <p className="mt-1.5 flex items-center gap-2.5 text-soft">
-              <Face hue={profile.hue} className="-mx-1 size-4" />
+              <Face hue={profile.hue} className="size-4.5" />
               <span>
                 {t("lobby.you")}{" "}
                 <bdi className="hue-words font-semibold" style={{ "--hue": profile.hue }}>
@@ -153,12 +153,14 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
                       <li key={interest} className="max-w-full">
                         <button
                           type="button"
-                          aria-label={tn("lobby.popularOne", guests, { interest })}
                           onClick={() => add(interest)}
                           className="inline-flex min-h-10 max-w-full items-center gap-2 rounded-full border border-line bg-paper px-3.5 text-[0.95rem] transition-colors duration-150 hover:border-edge hover:bg-raised lg:bg-surface"
                         >
                           <bdi className="truncate">{interest}</bdi>
-                          <span className="text-sm text-soft tabular-nums">{speech.number(guests)}</span>
+                          <span className="sr-only">{tn("lobby.pickedBy", guests)}</span>
+                          <span aria-hidden="true" className="text-sm text-soft tabular-nums">
+                            {speech.number(guests)}
+                          </span>
                         </button>
                       </li>
                     ))}

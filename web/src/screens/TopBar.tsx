@@ -10,7 +10,7 @@ export function TopBar() {
   const { t } = useSpeech();
   const [settings, setSettings] = useState(false);
   return (
-    <header className="mx-auto flex h-16 w-full max-w-6xl shrink-0 items-center justify-between lg:h-20">
+    <header className="mx-auto flex h-16 w-full max-w-2xl shrink-0 lg:max-w-6xl items-center justify-between lg:h-20">
       <p className="flex items-center gap-3 font-display text-lg font-bold tracking-tight">
         <Logo />
         {t("app.name")}

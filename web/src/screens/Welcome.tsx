@@ -63,7 +63,7 @@ export function Welcome({ needs, busy, problem }: Props) {
       <main
         id="main"
         tabIndex={-1}
-        className="mx-auto grid w-full max-w-6xl flex-1 content-start gap-8 pt-2 pb-8 lg:grid-cols-[minmax(0,1fr)_minmax(0,29rem)] lg:content-center lg:items-center lg:gap-20 lg:pb-20"
+        className="mx-auto grid w-full grid-cols-[minmax(0,1fr)] max-w-2xl flex-1 lg:max-w-6xl content-start gap-8 pt-2 pb-8 lg:grid-cols-[minmax(0,1fr)_minmax(0,29rem)] lg:content-center lg:items-center lg:gap-20 lg:pb-20"
       >
         <div>
           <div className="mb-5 flex items-center gap-1.5 lg:mb-8 lg:gap-3" aria-hidden="true">

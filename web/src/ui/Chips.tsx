@@ -82,7 +82,7 @@ export function Chips({ id, chips, placeholder, describedBy, full, maxLength, on
         ref={field}
         id={id}
         type="text"
-        dir="auto"
+        dir={text === "" ? undefined : "auto"}
         autoComplete="off"
         autoCapitalize="none"
         enterKeyHint="done"

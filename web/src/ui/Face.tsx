@@ -52,16 +52,16 @@ export function EmptySeat({ className = "size-10" }: { readonly className?: stri
 /** Two faces looking at each other. */
 export function Logo({ className = "h-7" }: { readonly className?: string }) {
   return (
-    <svg viewBox="0 0 116 64" aria-hidden="true" className={`mirrored w-auto shrink-0 ${className}`}>
+    <svg viewBox="0 0 122 64" aria-hidden="true" className={`mirrored w-auto shrink-0 ${className}`}>
       <circle cx="32" cy="32" r="32" className="fill-ink" />
       <g className="fill-paper">
-        <ellipse cx="35" cy="30" rx="4" ry="6" />
-        <ellipse cx="51" cy="30" rx="4" ry="6" />
+        <ellipse cx="30" cy="30" rx="4.4" ry="6.6" />
+        <ellipse cx="46" cy="30" rx="4.4" ry="6.6" />
       </g>
-      <circle cx="84" cy="32" r="32" className="fill-accent" />
+      <circle cx="90" cy="32" r="32" className="fill-accent" />
       <g className="fill-on-accent">
-        <ellipse cx="65" cy="30" rx="4" ry="6" />
-        <ellipse cx="81" cy="30" rx="4" ry="6" />
+        <ellipse cx="76" cy="30" rx="4.4" ry="6.6" />
+        <ellipse cx="92" cy="30" rx="4.4" ry="6.6" />
       </g>
     </svg>
   );

@@ -1,4 +1,4 @@
-import { type ReactNode, type RefObject, useEffect, useId, useLayoutEffect, useRef } from "react";
+import { type ReactNode, type RefObject, useId, useLayoutEffect, useRef } from "react";
 
 export interface TriggerProps {
   readonly ref: RefObject<HTMLButtonElement | null>;
@@ -59,20 +59,16 @@ export function Pop({ open, onOpenChange, label, kind = "dialog", side = "above"
     // Its content may come later, or change.
     const observer = new ResizeObserver(fit);
     observer.observe(element);
+    // A phone's keyboard goes away as this opens, and takes the button with it.
+    window.addEventListener("resize", fit);
     element.querySelector<HTMLElement>("[role=menuitem]:not(:disabled), [tabindex='0'], button")?.focus();
     return () => {
       observer.disconnect();
+      window.removeEventListener("resize", fit);
       element.style.visibility = "";
       if (element.contains(document.activeElement) || document.activeElement === document.body) anchor.focus();
     };
   }, [open, side]);
-
-  useEffect(() => {
-    if (!open) return;
-    const close = () => onOpenChange(false);
-    window.addEventListener("resize", close);
-    return () => window.removeEventListener("resize", close);
-  }, [open, onOpenChange]);
 
   return (
     <>

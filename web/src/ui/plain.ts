@@ -10,7 +10,7 @@ const COMMANDS =
 // eslint-disable-next-line no-control-regex -- likewise
 const LINE_ENDS = /\r\n?|[\u000B\u000C\u0085\u2028\u2029]/g;
 /** Vietnamese, Hebrew with points and accents, and Tibetan stay under this; "zalgo" does not. */
-const MARKS = /(\p{M}{6})\p{M}+/gu;
+const MARKS = /(\p{M}{5})\p{M}+/gu;
 const EMPTY_LINES = /\n{4,}/g;
 
 export function plain(text: string): string {

@@ -106,7 +106,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
             ref={fieldRef}
             data-testid="composer"
             rows={1}
-            dir="auto"
+            dir={text === "" ? undefined : "auto"}
             value={text}
             aria-label={t("chat.compose")}
             placeholder={t("chat.composeTo", { name: partner.name })}

@@ -63,6 +63,7 @@ export function Ended({ conversation, problem, onAnother, onLobby }: Props) {
           ref={button}
           look="main"
           data-testid="find-another"
+          data-after-dialog
           className="min-w-44"
           onKeyDown={(event) => {
             if (guarded && event.key === "Enter") event.preventDefault();

@@ -17,6 +17,8 @@ export interface ItemActions extends MessageActions {
 interface Props {
   readonly message: MessageView;
   readonly partnerName: string;
+  /** Of who said it. */
+  readonly hue: number;
   readonly first: boolean;
   readonly last: boolean;
   /** The one message that Tab reaches. */
@@ -30,7 +32,7 @@ interface Props {
 }
 
 export const MessageItem = memo(function MessageItem(props: Props) {
-  const { message, partnerName, first, last, stop, chosen, newestMine, over, actions } = props;
+  const { message, partnerName, hue, first, last, stop, chosen, newestMine, over, actions } = props;
   const { t, time, dateTime } = useSpeech();
   const { mine, delivery } = message;
   const trouble = delivery === "failed" || delivery === "lost";
@@ -61,6 +63,7 @@ export const MessageItem = memo(function MessageItem(props: Props) {
         {/* A tap on a touch screen chooses the message; with a keyboard the focus does. */}
         {/* eslint-disable-next-line jsx-a11y/click-events-have-key-events, jsx-a11y/no-static-element-interactions */}
         <div
+          style={{ "--hue": hue }}
           onClick={(event) => {
             const touched = event.nativeEvent instanceof window.PointerEvent && event.nativeEvent.pointerType !== "mouse";
             if (touched && event.target instanceof Element && event.target.closest("a, button") === null)

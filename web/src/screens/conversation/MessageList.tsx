@@ -8,6 +8,7 @@ import { rows } from "./rows";
 
 interface Props {
   readonly conversation: ConversationView;
+  readonly myHue: number;
   readonly onReply: (message: MessageView) => void;
   readonly onRemove: (message: MessageView) => void;
   readonly onRetry: (message: MessageView) => void;
@@ -20,7 +21,11 @@ interface Props {
 
 const NEAR_BOTTOM_PX = 72;
 
-export function MessageList({ conversation, onReply, onRemove, onRetry, onReact, onBottom, onEscape }: Props) {
+/** Scrolling by script does not ask for less motion by itself. */
+const glide = (): ScrollBehavior =>
+  window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
+
+export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, onReact, onBottom, onEscape }: Props) {
   const { t, tn, time, day } = useSpeech();
   const { messages, partner, unread } = conversation;
   const over = conversation.ended !== null;
@@ -34,7 +39,7 @@ export function MessageList({ conversation, onReply, onRemove, onRetry, onReact,
 
   // Where the unseen ones began; it stays until one has answered, so that the eye finds the place.
   const newestMine = messages.findLast((message) => message.mine)?.id ?? null;
-  const [unseen, setUnseen] = useState({ count: unread, from: null as string | null, answered: newestMine });
+  const [unseen, setUnseen] = useState({ count: 0, from: null as string | null, answered: newestMine });
   if (unseen.count !== unread || unseen.answered !== newestMine) {
     const theirs = messages.filter((message) => !message.mine);
     const from = unread > 0 && unseen.count === 0 ? (theirs.at(-unread)?.id ?? null) : unseen.from;
@@ -50,7 +55,7 @@ export function MessageList({ conversation, onReply, onRemove, onRetry, onReact,
 
   function toNewest(smooth: boolean) {
     const element = scroller.current;
-    element?.scrollTo({ top: element.scrollHeight, behavior: smooth ? "smooth" : "instant" });
+    element?.scrollTo({ top: element.scrollHeight, behavior: smooth ? glide() : "instant" });
   }
 
   // One's own new message is always shown; a partner's only if one was reading at the end.
@@ -96,7 +101,7 @@ export function MessageList({ conversation, onReply, onRemove, onRetry, onReact,
     },
     jump(id) {
       const element = document.getElementById(`message-${id}`);
-      element?.scrollIntoView({ block: "center", behavior: "smooth" });
+      element?.scrollIntoView({ block: "center", behavior: glide() });
       element?.focus({ preventScroll: true });
     },
     keyDown(event: KeyboardEvent<HTMLElement>, message) {
@@ -159,6 +164,7 @@ export function MessageList({ conversation, onReply, onRemove, onRetry, onReact,
               <MessageItem
                 message={message}
                 partnerName={partner.name}
+                hue={message.mine ? myHue : partner.hue}
                 first={first}
                 last={last}
                 stop={message.id === stop}

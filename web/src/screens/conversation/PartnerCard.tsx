@@ -56,7 +56,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
   const gaze: Gaze = presence === "away" ? "closed" : "start";
 
   return (
-    <header
+    <section
       aria-label={t("chat.details")}
       className="grid shrink-0 grid-cols-[auto_minmax(0,1fr)_auto] items-center gap-x-3 border-b border-line px-4 py-2 sm:px-6 lg:flex lg:flex-col lg:items-stretch lg:gap-5 lg:self-start lg:rounded-card lg:border lg:bg-surface lg:p-7 lg:text-center lg:shadow-card"
     >
@@ -85,7 +85,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
         >
           <span
             aria-hidden="true"
-            className={`size-2 shrink-0 rounded-full ${presence === "here" || presence === "typing" ? "bg-accent" : "border-2 border-edge"} ${presence === "typing" || presence === "away" ? "animate-dot" : ""}`}
+            className={`size-2 shrink-0 rounded-full ${presence === "here" || presence === "typing" ? "hue-dot" : "border-2 border-edge"} ${presence === "typing" || presence === "away" ? "animate-dot" : ""}`}
           />
           {t(PRESENCE[presence])}
         </p>
@@ -132,16 +132,18 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
           <SettingsDialog onClose={() => setSettings(false)} />
         </Suspense>
       )}
-    </header>
+    </section>
   );
 }
 
 export function SideLogo() {
   const { t } = useSpeech();
   return (
-    <p className="flex items-center gap-3 font-display text-lg font-bold tracking-tight max-lg:hidden">
-      <Logo />
-      {t("app.name")}
-    </p>
+    <header className="max-lg:hidden">
+      <p className="flex items-center gap-3 font-display text-lg font-bold tracking-tight">
+        <Logo />
+        {t("app.name")}
+      </p>
+    </header>
   );
 }

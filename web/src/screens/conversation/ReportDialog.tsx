@@ -63,7 +63,7 @@ export default function ReportDialog({ conversation, onClose }: Props) {
   return (
     <Dialog wide title={t("report.title", { name })} closeLabel={t("app.close")} onClose={onClose}>
       <form ref={form} onSubmit={(event) => void submit(event)} className="mt-2 flex flex-col gap-6" noValidate>
-        <fieldset aria-describedby={state === "missing" ? `${ids}-missing` : undefined}>
+        <fieldset className="min-w-0" aria-describedby={state === "missing" ? `${ids}-missing` : undefined}>
           <legend className="font-semibold">{t("report.reason")}</legend>
           <div className="mt-1.5 grid gap-x-4 sm:grid-cols-2">
             {REASONS.map((one) => (
@@ -89,7 +89,7 @@ export default function ReportDialog({ conversation, onClose }: Props) {
           )}
         </fieldset>
 
-        <fieldset>
+        <fieldset className="min-w-0">
           <legend className="font-semibold">{t("report.messages")}</legend>
           {offered.length === 0 ? (
             <p className="mt-1 text-sm text-soft">{t("report.messagesNone", { name })}</p>
@@ -132,7 +132,7 @@ export default function ReportDialog({ conversation, onClose }: Props) {
           <span className="font-semibold">{t("report.words")}</span>
           <textarea
             rows={3}
-            dir="auto"
+            dir={words === "" ? undefined : "auto"}
             maxLength={MAX_REPORT_WORDS}
             value={words}
             onChange={(event) => setWords(event.target.value)}

@@ -213,22 +213,26 @@ class SqliteStore:
         """Have the thread do `work`, as one transaction if it writes, within the timeout."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        # Waiting for a lock ends before the caller stops waiting, so that the caller learns what happened.
-        deadline = time.monotonic() + self._timeout * 0.8
+        # Waiting for a lock ends first, then the time to commit, and last the caller's patience: so the caller
+        # learns what happened, and nothing is written that was reported as refused.
+        deadline = time.monotonic() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout * 1.2):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work, write, deadline)
         except TimeoutError:
             raise StoreUnavailable(f"{self._path.name} did not answer in time") from None
 
     def _work(self, work: Callable[[sqlite3.Connection], T], write: bool, deadline: float) -> T:
         try:
-            db = self._connect(deadline)
-            _wait_until(db, deadline)
+            for_locks = deadline - self._timeout * 0.2
+            db = self._connect(for_locks)
+            _wait_until(db, for_locks)
             if not write:
                 return work(db)
             db.execute("BEGIN IMMEDIATE")
             result = work(db)
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(f"{self._path.name} did not answer in time")
             db.execute("COMMIT")
             return result
         except sqlite3.IntegrityError:

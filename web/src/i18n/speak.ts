@@ -2,7 +2,7 @@
 import type { Locale } from "../model";
 import type { PlainKey, PluralKey, Texts } from "./texts";
 
-export type Values = Readonly<Record<string, string | number>>;
+type Values = Readonly<Record<string, string | number>>;
 
 export interface Speech {
   readonly locale: Locale;

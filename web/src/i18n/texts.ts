@@ -1,9 +1,9 @@
 import type { en } from "./en";
 
 /** One text for each plural category that the language has; `other` always. */
-export type Plural = { readonly other: string } & Readonly<Partial<Record<Intl.LDMLPluralRule, string>>>;
+type Plural = { readonly other: string } & Readonly<Partial<Record<Intl.LDMLPluralRule, string>>>;
 
-export type Key = keyof typeof en;
+type Key = keyof typeof en;
 export type PluralKey = { [K in Key]: (typeof en)[K] extends string ? never : K }[Key];
 export type PlainKey = Exclude<Key, PluralKey>;
 

@@ -50,7 +50,8 @@ export function Pop({ open, onOpenChange, label, kind = "dialog", side = "above"
     const anchor = button.current;
     if (element === null || anchor === null) return;
     if (!open) {
-      if (element.matches(":popover-open")) element.hidePopover();
+      // Does nothing if the browser closed it already.
+      if ("hidePopover" in element) element.hidePopover();
       return;
     }
     const fit = () => place(element, anchor, side);

@@ -11,6 +11,8 @@ export type Piece =
 const CANDIDATE = /\bhttps?:\/\/[^\s<>"“”«»]+/giu;
 const LONGEST = 2048;
 const SHOWN = 56;
+/** Nobody means more than this in one message; reading each address costs time. */
+const MOST_TRIED = 50;
 const PAIRS: Readonly<Record<string, string>> = { ")": "(", "]": "[", "}": "{" };
 const ENDINGS = new Set([".", ",", ";", ":", "!", "?", "'", "’", "…", "،", "؛", "؟", "。", "*", "_", "~"]);
 
@@ -52,7 +54,10 @@ function link(address: string): Piece | null {
 export function pieces(text: string): Piece[] {
   const found: Piece[] = [];
   let from = 0;
+  let tried = 0;
   for (const match of text.matchAll(CANDIDATE)) {
+    tried += 1;
+    if (tried > MOST_TRIED) break;
     const address = trimmed(match[0]);
     const piece = link(address);
     if (piece === null) continue;

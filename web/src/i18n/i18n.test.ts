@@ -1,0 +1,73 @@
+import { describe, expect, test } from "vitest";
+import { ERROR_CODES } from "../contract.gen";
+import { ar } from "./ar";
+import { en } from "./en";
+import { es } from "./es";
+import { load } from "./load";
+import { speak } from "./speak";
+
+const LANGUAGES = { en, es, ar } as const;
+const gaps = (text: string) => [...new Set(text.match(/\{\w+\}/g))].sort();
+
+describe.each(Object.entries(LANGUAGES))("%s", (locale, texts) => {
+  test("has the keys of English, no more and no fewer", () => {
+    expect(Object.keys(texts).sort()).toEqual(Object.keys(en).sort());
+  });
+
+  test("has words for every error code", () => {
+    for (const code of [...ERROR_CODES, "unreachable"]) expect(Object.keys(texts)).toContain(`error.${code}`);
+  });
+
+  test("has a form for each plural category of the language", () => {
+    const { pluralCategories } = new Intl.PluralRules(locale).resolvedOptions();
+    for (const [key, text] of Object.entries<string | object>(texts))
+      if (typeof text !== "string") expect({ key, forms: Object.keys(text).sort() }).toEqual({ key, forms: [...pluralCategories].sort() });
+  });
+
+  test("leaves no text empty and invents no gaps", () => {
+    for (const [key, text] of Object.entries(texts)) {
+      const source: unknown = en[key as keyof typeof en];
+      if (typeof text === "string" && typeof source === "string") {
+        expect(text.trim()).not.toBe("");
+        expect({ key, gaps: gaps(text) }).toEqual({ key, gaps: gaps(source) });
+      }
+    }
+  });
+});
+
+describe("speak", () => {
+  const english = speak("en", en);
+  const arabic = speak("ar", ar);
+
+  test("plurals follow the language", async () => {
+    expect(english.tn("lobby.online", 1)).toBe("1 person here now");
+    expect(english.tn("lobby.online", 1200)).toBe("1,200 people here now");
+    expect([2, 3, 11, 100].map((n) => arabic.tn("lobby.online", n))).toEqual([
+      "شخصان هنا الآن",
+      "٣ أشخاص هنا الآن",
+      "١١ شخصًا هنا الآن",
+      "١٠٠ شخص هنا الآن",
+    ]);
+    expect((await load("es")).tn("lobby.online", 2)).toBe("2 personas aquí ahora");
+  });
+
+  test("lists are lists of the language", () => {
+    expect(english.any(["climbing", "jazz"])).toBe("climbing or jazz");
+    expect(english.all(["tea", "climbing", "jazz"])).toBe("tea, climbing, and jazz");
+  });
+
+  test("a name of the other direction is fenced off, one of the same is not", () => {
+    expect(english.t("chat.hello", { name: "Teal Heron" })).toBe("Say hello to Teal Heron");
+    expect(english.t("chat.hello", { name: "مها" })).toBe("Say hello to \u2068مها\u2069");
+    expect(arabic.t("chat.hello", { name: "Teal" })).toBe("رحّب بـ \u2068Teal\u2069");
+  });
+
+  test("elapsed time and days are in the language's digits and words", () => {
+    expect(english.elapsed(67_900)).toBe("1:07");
+    expect(arabic.elapsed(67_000)).toBe("١:٠٧");
+    const noon = new Date(2026, 4, 20, 12).getTime();
+    expect(english.day(noon - 3_600_000, noon)).toBe("Today");
+    expect(english.day(noon - 86_400_000, noon)).toBe("Yesterday");
+    expect(english.day(noon - 3 * 86_400_000, noon)).toBe("Sunday, May 17");
+  });
+});

@@ -30,12 +30,12 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from visavis.contract import Mode
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
-from visavis.core.ports import Beat, Connected, Member, Proposal, Record, StateUnavailable, Touched, Workers
+from visavis.core.ports import Beat, Connected, Member, Proposal, Record, StateFull, StateUnavailable, Touched, Workers
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000
 CLAIMED_AT_ONCE = 100
 REAPED_AT_ONCE = 200
+_LOOKS = 3
+"""Times the bus's listener looks in vain before it takes the link for deaf."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _record = msgspec.msgpack.Decoder(Record)
@@ -72,7 +74,8 @@ def connect(url: str) -> "redis.Redis":
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), 2),
         retry_on_error=[redis.BusyLoadingError],
     )
-    return redis.Redis(connection_pool=pool)
+    # Owned by the client, which closes it with itself.
+    return redis.Redis.from_pool(pool)
 
 
 def _workers(flat: Sequence[bytes]) -> Workers:
@@ -99,14 +102,13 @@ class State:
                 )
 
     async def _run(self, script: str, *args: str | int | bytes) -> Any:
-        try:
-            return await self._scripts[script](args=args)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StateUnavailable(f"{script}: {type(error).__name__}: {error}") from error
+        return await self._ask(self._scripts[script](args=args))
 
     async def _ask(self, command: Awaitable[Any]) -> Any:
         try:
             return await command
+        except OutOfMemoryError as error:
+            raise StateFull from error
         except (RedisError, OSError, TimeoutError) as error:
             raise StateUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -194,9 +196,9 @@ class State:
 
     # ------------------------------------------------------------------ pool
 
-    async def enter(self, mode: Mode, ticket: Ticket, member: Member) -> tuple[str, int]:
+    async def enter(self, mode: Mode, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
         packed = _pack(_Waiting(ticket, member))
-        outcome, since = await self._run("enter", ticket.guest, self._worker, mode, ticket.id, packed)
+        outcome, since = await self._run("enter", ticket.guest, self._worker, epoch, mode, ticket.id, packed)
         return outcome.decode(), int(since)
 
     async def leave(self, guest: str) -> None:
@@ -270,7 +272,6 @@ class DirectedBus:
         self._unsent: dict[str, list[bytes]] = {}
         self._unsent_bytes = 0
         self._wanted = asyncio.Event()
-        self._heard = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self.healthy = False
         self.dropped = 0
@@ -340,18 +341,21 @@ class DirectedBus:
     async def _listen(
         self, listening: asyncio.Event, receive: Callable[[bytes], None], healed: Callable[[], None]
     ) -> None:
-        loop = asyncio.get_running_loop()
         decoder = msgspec.msgpack.Decoder(list[bytes])
         while True:
             ears = self._redis.pubsub()
             try:
                 await asyncio.wait_for(ears.subscribe(self._channel(self._worker)), self._silence)
-                self._heard = loop.time()
-                while loop.time() - self._heard < self._silence:
-                    message = await ears.get_message(ignore_subscribe_messages=True, timeout=self._silence / 3)
+                # Counted in looks, not by the clock: that runs on while this process sleeps, and its mail waits.
+                looks = _LOOKS
+                while looks:
+                    message = await ears.get_message(timeout=self._silence / _LOOKS)
                     if message is None:
+                        looks -= 1
                         continue
-                    self._heard = loop.time()
+                    looks = _LOOKS
+                    if message["type"] != "message":
+                        continue
                     if not self.healthy:
                         self.healthy = True
                         listening.set()

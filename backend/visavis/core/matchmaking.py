@@ -70,7 +70,12 @@ class Matchmaker:
             avoid=frozenset(await self._avoided(peer)),
             since=0,
         )
-        since = await self._enter(peer, asked.mode, ticket)
+        try:
+            since = await self._enter(peer, asked.mode, ticket)
+        except StateUnavailable:
+            # The guest is told that no search runs, so none may go on by itself later.
+            peer.searching = False
+            raise
         peer.interests = interests
         steps = [SearchStep(after_ms=0, accepts="interests")] if interests else []
         if ticket.languages:
@@ -95,13 +100,16 @@ class Matchmaker:
         """Enter again with a ticket that Redis has lost."""
         known = self._tickets.get(peer.guest.id)
         if known is not None:
-            await self._enter(peer, *known)
+            with contextlib.suppress(Refused):
+                # Met somebody meanwhile, or is elsewhere: then the search is over.
+                await self._enter(peer, *known)
 
     async def _enter(self, peer: Peer, mode: Mode, ticket: Ticket) -> int:
         peer.searching = True
         self._tickets[peer.guest.id] = (mode, ticket)
         guest = peer.guest
-        outcome, since = await self._pool.enter(mode, ticket, Member(guest.id, guest.device, guest.profile))
+        member = Member(guest.id, guest.device, guest.profile)
+        outcome, since = await self._pool.enter(mode, ticket, member, peer.epoch)
         if outcome != "ok":
             peer.searching = False
             raise Refused("in_conversation" if outcome == "in_conversation" else "session_expired")

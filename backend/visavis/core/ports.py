@@ -134,7 +134,7 @@ Workers = dict[str, str]
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """What connecting found: `epoch` counts the guest's connections, `displaced` had the one before."""
+    """What connecting found: `epoch` grows with each of the guest's connections, `displaced` had the one before."""
 
     epoch: int
     displaced: str
@@ -174,6 +174,10 @@ class Beat(msgspec.Struct, frozen=True):
 
 class StateUnavailable(Exception):
     """Redis did not answer."""
+
+
+class StateFull(StateUnavailable):
+    """Redis answered that it has no memory left; nothing was changed."""
 
 
 class Seats(Protocol):
@@ -220,8 +224,11 @@ class Lease(Protocol):
 class Pool(Protocol):
     """Waiting tickets by mode. Times are Redis's, in ms. Methods raise StateUnavailable."""
 
-    async def enter(self, mode: Mode, ticket: Ticket, member: Member) -> tuple[str, int]:
-        """Wait. Returns ("ok", since), or ("in_conversation" | "replaced", 0). An earlier ticket keeps its place."""
+    async def enter(self, mode: Mode, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
+        """Wait, on the guest's connection of that epoch. An earlier ticket keeps its place.
+
+        Returns ("ok", since), or ("in_conversation" | "replaced", 0).
+        """
 
     async def leave(self, guest: str) -> None:
         """Stop waiting, if the guest waits."""

@@ -31,7 +31,7 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from visavis.contract import EVENT_OF, REQUESTS, Connect, Refused, SessionMove, Wire
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
-from visavis.core.ports import Record, StateUnavailable
+from visavis.core.ports import Record, StateFull, StateUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -424,8 +424,8 @@ class Gateway:
             guest, claim = self._admit(presented)
             try:
                 peer = await self._conversations.connect(guest, connection, claim)
-            except StateUnavailable:
-                raise Refused("unavailable", retryInMs=_soon()) from None
+            except StateUnavailable as error:
+                raise _away(error) from None
             if connection.socket.closed:
                 # It hung up while Redis was asked.
                 self._conversations.disconnect(peer)
@@ -488,8 +488,8 @@ class Gateway:
             answer = {"ok": await self._dispatch(connection, connection.peer, call)}
         except Refused as refused:
             answer = refused.as_error()
-        except StateUnavailable:
-            answer = Refused("unavailable", retryInMs=_soon()).as_error()
+        except StateUnavailable as error:
+            answer = _away(error).as_error()
         except Exception:
             error_id = new_id()
             log.exception("request_failed", extra={"error_id": error_id})
@@ -537,6 +537,10 @@ class Gateway:
             connection.close()
         await asyncio.gather(*_closing, return_exceptions=True)
         await self._server.shutdown()
+
+
+def _away(error: StateUnavailable) -> Refused:
+    return Refused("busy" if isinstance(error, StateFull) else "unavailable", retryInMs=_soon())
 
 
 def _soon() -> int:

@@ -32,7 +32,7 @@ from visavis.contract import (
     Wire,
 )
 from visavis.core.identity import Guest, check_entry, new_id, new_profile
-from visavis.core.ports import Seats, StateUnavailable
+from visavis.core.ports import Seats, StateFull, StateUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -255,6 +255,8 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         return await handler(request)
     except Refused as error:
         refused = error
+    except StateFull:
+        refused = Refused("busy", retryInMs=1000)
     except StateUnavailable:
         refused = Refused("unavailable", retryInMs=1000)
     except web.HTTPNotFound:

@@ -3,7 +3,9 @@
 local guest, worker, ttl, claimed, claimed_members, claimed_record = unpack(ARGV)
 local key = P .. 'guest:' .. guest
 local before = redis.call('HGET', key, 'worker') or ''
-local epoch = redis.call('HINCRBY', key, 'epoch', 1)
+-- By the clock, so that a Redis that forgot everything does not give out an epoch for the second time.
+local epoch = math.max(now(), tonumber(redis.call('HGET', key, 'epoch') or 0) + 1)
+redis.call('HSET', key, 'epoch', epoch)
 if before ~= '' and before ~= worker then
   redis.call('SREM', P .. 'at:' .. before, guest)
 end
@@ -32,5 +34,4 @@ if conversation == '' then
 end
 local conversation_key = P .. 'conversation:' .. conversation
 redis.call('PEXPIRE', conversation_key, ttl)
-local members = redis.call('HGET', conversation_key, 'members')
-return { epoch, before, redis.call('HGET', conversation_key, 'record'), locations(members, guest) }
+return { epoch, before, redis.call('HGET', conversation_key, 'record'), places_in(conversation, guest) }

@@ -1,12 +1,9 @@
 -- A connection is gone. ARGV: guest, worker, epoch. Returns false if a newer one took over, else places.
 local guest, worker, epoch = unpack(ARGV)
-redis.call('SREM', P .. 'at:' .. worker, guest)
 local found = redis.call('HMGET', P .. 'guest:' .. guest, 'epoch', 'worker')
 if found[1] ~= epoch or found[2] ~= worker then
-  if found[2] == worker then
-    redis.call('SADD', P .. 'at:' .. worker, guest)
-  end
   return false
 end
+redis.call('SREM', P .. 'at:' .. worker, guest)
 local _, places = mark_away(guest)
 return places

@@ -6,10 +6,11 @@ local found = redis.call('HMGET', key, 'state', 'members')
 if found[1] ~= 'live' or not is_member(found[2], by) then
   return false
 end
-if away_for ~= '' and location(by) ~= '' then
+if away_for ~= '' and place_in(id, by) ~= '' then
   return false
 end
-if away_for ~= '' then
+-- Who is connected without this seat has gone elsewhere, and is not waited for.
+if away_for ~= '' and location(by) == '' then
   local guest_key = P .. 'guest:' .. by
   local away = redis.call('HGET', guest_key, 'away')
   if not away then
@@ -22,6 +23,7 @@ if away_for ~= '' then
     return false
   end
 end
+local places = places_in(id, by)
 redis.call('HSET', key, 'state', 'ended')
 redis.call('PEXPIRE', key, CONVERSATION_KEPT_MS)
 for guest in string.gmatch(found[2], '%S+') do
@@ -29,4 +31,4 @@ for guest in string.gmatch(found[2], '%S+') do
     redis.call('HDEL', P .. 'guest:' .. guest, 'conversation')
   end
 end
-return locations(found[2], by)
+return places

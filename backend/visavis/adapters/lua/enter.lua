@@ -1,8 +1,8 @@
--- Begin to wait. ARGV: guest, worker, pool, ticket id, ticket. Returns {outcome, since}.
-local guest, worker, pool, ticket, packed = unpack(ARGV)
+-- Begin to wait. ARGV: guest, worker, epoch, pool, ticket id, ticket. Returns {outcome, since}.
+local guest, worker, epoch, pool, ticket, packed = unpack(ARGV)
 local key = P .. 'guest:' .. guest
-local found = redis.call('HMGET', key, 'worker', 'pool')
-if found[1] ~= worker then
+local found = redis.call('HMGET', key, 'worker', 'pool', 'epoch')
+if found[1] ~= worker or found[3] ~= epoch then
   return { 'replaced', 0 }
 end
 if conversation_of(guest) ~= '' then

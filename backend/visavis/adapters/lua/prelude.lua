@@ -16,13 +16,23 @@ local function location(guest)
   return worker
 end
 
--- Flat list: guest, worker, guest, worker... of everyone in a space-separated list but one.
-local function locations(members, except)
+-- Where a member is for a conversation; '' as well while the guest has no seat in it: a claim may have
+-- brought back a conversation whose other member has gone elsewhere, or not come back yet.
+local function place_in(conversation, guest)
+  if redis.call('HGET', P .. 'guest:' .. guest, 'conversation') ~= conversation then
+    return ''
+  end
+  return location(guest)
+end
+
+-- Flat list: guest, worker, guest, worker... of a conversation's members but one.
+local function places_in(conversation, except)
   local found = {}
+  local members = redis.call('HGET', P .. 'conversation:' .. conversation, 'members')
   for guest in string.gmatch(members or '', '%S+') do
     if guest ~= except then
       found[#found + 1] = guest
-      found[#found + 1] = location(guest)
+      found[#found + 1] = place_in(conversation, guest)
     end
   end
   return found
@@ -69,5 +79,5 @@ local function mark_away(guest)
   if conversation == '' then
     return '', {}
   end
-  return conversation, locations(redis.call('HGET', P .. 'conversation:' .. conversation, 'members'), guest)
+  return conversation, places_in(conversation, guest)
 end

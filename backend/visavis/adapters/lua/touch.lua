@@ -22,9 +22,8 @@ for i = 3, #ARGV, 2 do
     local conversation = conversation_of(guest)
     local places = {}
     if conversation ~= '' then
-      local conversation_key = P .. 'conversation:' .. conversation
-      redis.call('PEXPIRE', conversation_key, ttl)
-      places = locations(redis.call('HGET', conversation_key, 'members'), guest)
+      redis.call('PEXPIRE', P .. 'conversation:' .. conversation, ttl)
+      places = places_in(conversation, guest)
     end
     answers[#answers + 1] = { state, conversation, found[3] and 1 or 0, places }
   else

@@ -4,7 +4,7 @@ import { ar } from "./ar";
 import { en } from "./en";
 import { es } from "./es";
 import { load } from "./load";
-import { speak } from "./speak";
+import { speak, variety } from "./speak";
 
 const LANGUAGES = { en, es, ar } as const;
 const gaps = (text: string) => [...new Set(text.match(/\{\w+\}/g))].sort();
@@ -49,6 +49,14 @@ describe("speak", () => {
       "١٠٠ شخص هنا الآن",
     ]);
     expect((await load("es")).tn("lobby.online", 2)).toBe("2 personas aquí ahora");
+  });
+
+  test("the reader's own variety of a language decides how times and dates look", () => {
+    expect(variety("en", ["fr-FR", "en-GB", "en-US"])).toBe("en-GB");
+    expect(variety("ar", ["en-GB"])).toBe("ar-u-nu-arab");
+    const afternoon = new Date(2026, 4, 17, 15, 4).getTime();
+    expect(speak("en", en, "en-GB").time(afternoon)).toBe("15:04");
+    expect(speak("en", en, "en-US").time(afternoon)).toMatch(/3:04.PM/);
   });
 
   test("lists are lists of the language", () => {

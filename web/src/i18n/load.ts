@@ -1,6 +1,6 @@
 import type { Locale } from "../model";
 import { en } from "./en";
-import { type Speech, speak } from "./speak";
+import { type Speech, speak, variety } from "./speak";
 
 const spoken = new Map<Locale, Speech>();
 
@@ -8,7 +8,7 @@ const spoken = new Map<Locale, Speech>();
 export function english(): Speech {
   let speech = spoken.get("en");
   if (speech === undefined) {
-    speech = speak("en", en);
+    speech = speak("en", en, variety("en", navigator.languages));
     spoken.set("en", speech);
   }
   return speech;
@@ -19,7 +19,7 @@ export async function load(locale: Locale): Promise<Speech> {
   if (known !== undefined) return known;
   if (locale === "en") return english();
   const texts = locale === "es" ? (await import("./es")).es : (await import("./ar")).ar;
-  const speech = speak(locale, texts);
+  const speech = speak(locale, texts, variety(locale, navigator.languages));
   spoken.set(locale, speech);
   return speech;
 }

@@ -6,6 +6,8 @@ type Values = Readonly<Record<string, string | number>>;
 
 export interface Speech {
   readonly locale: Locale;
+  /** The language with the reader's region, for numbers, times and the order of a date. */
+  readonly tag: string;
   readonly dir: "ltr" | "rtl";
   t(key: PlainKey, values?: Values): string;
   /** Plural by `n`, which fills `{n}` as well. */
@@ -30,12 +32,16 @@ const RIGHT_TO_LEFT = /[\u0590-\u08FF\uFB1D-\uFDFF\uFE70-\uFEFC]/;
 const LEFT_TO_RIGHT = /[A-Za-z\u00C0-\u02AF\u0370-\u058F\u0900-\u1FFF\u3040-\uD7FF]/;
 const DAY_MS = 86_400_000;
 
-/** Arabic has digits of its own; the rest follow their default. */
+/** Where no region is known: Arabic has digits of its own, the rest follow their default. */
 const TAGS: Record<Locale, string> = { en: "en", es: "es", ar: "ar-u-nu-arab" };
 
-export function speak(locale: Locale, texts: Texts): Speech {
+/** The reader's own variety of a language, such as en-GB, from what the browser prefers. */
+export function variety(locale: Locale, preferred: readonly string[]): string {
+  return preferred.find((one) => one.startsWith(`${locale}-`)) ?? TAGS[locale];
+}
+
+export function speak(locale: Locale, texts: Texts, tag: string = TAGS[locale]): Speech {
   const dir = locale === "ar" ? "rtl" : "ltr";
-  const tag = TAGS[locale];
   const plurals = new Intl.PluralRules(tag);
   const numbers = new Intl.NumberFormat(tag);
   const twoDigits = new Intl.NumberFormat(tag, { minimumIntegerDigits: 2 });
@@ -61,6 +67,7 @@ export function speak(locale: Locale, texts: Texts): Speech {
 
   return {
     locale,
+    tag,
     dir,
     t: (key, values) => fill(texts[key], values),
     tn: (key, n, values) => {

@@ -58,6 +58,11 @@ export function Searching({ search, profile }: { readonly search: Search; readon
         <h1 ref={heading} tabIndex={-1} data-testid="search-words" className="text-[1.65rem] leading-tight font-bold tracking-tight lg:text-4xl">
           {words}
         </h1>
+        {search.alone && !search.paused && (
+          <p className="text-lg" data-testid="search-accepts">
+            {accepted(speech, search)}
+          </p>
+        )}
         <p className="text-lg text-soft tabular-nums" data-testid="elapsed">
           {t("search.elapsed", { time: speech.elapsed(now - search.since) })}
         </p>

@@ -88,7 +88,7 @@ export function Welcome({ needs, busy, problem }: Props) {
             <fieldset aria-describedby={`${ids}-why${wrong.date === null ? "" : ` ${ids}-date`}`}>
               <legend className="mb-2.5 text-lg font-bold">{t("welcome.birthDate")}</legend>
               <div className="flex gap-3">
-                {order(speech.locale).map((part) => (
+                {order(speech.tag).map((part) => (
                   <label key={part} className={`min-w-0 ${part === "year" ? "flex-[1.5]" : "flex-1"}`}>
                     <span className="mb-1 block text-sm text-soft">{t(`welcome.${part}`)}</span>
                     <input

@@ -33,9 +33,9 @@ export function birthDate(parts: Parts, now: Date): { readonly iso: string } | {
   return exists ? { iso: date.toISOString().slice(0, 10) } : { wrong: "wrong" };
 }
 
-/** The order in which people of that language write a date. */
-export function order(locale: string): Part[] {
-  const parts = new Intl.DateTimeFormat(locale, { day: "numeric", month: "numeric", year: "numeric" })
+/** The order in which people of that language and region write a date. */
+export function order(tag: string): Part[] {
+  const parts = new Intl.DateTimeFormat(tag, { day: "numeric", month: "numeric", year: "numeric" })
     .formatToParts(0)
     .map((part) => part.type);
   return parts.filter((type): type is Part => type === "day" || type === "month" || type === "year");

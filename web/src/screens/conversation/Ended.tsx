@@ -49,6 +49,7 @@ export function Ended({ conversation, problem, onAnother, onLobby }: Props) {
     <section
       data-testid="ended"
       data-ended={conversation.ended}
+      data-guarded={guarded}
       className="shrink-0 animate-arrive border-t border-line px-4 pt-4 pb-[max(1rem,env(safe-area-inset-bottom))] text-center sm:px-6 lg:pb-6"
     >
       <p className="text-lg font-semibold">{line}</p>

@@ -61,6 +61,14 @@ async def worker_with(service: Service) -> AsyncIterator[Callable[..., Awaitable
         service.workers.remove(one)
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def apart(tmp_path: Path) -> AsyncIterator[Worker]:
+    """A worker with a Valkey of its own, for a test that counts or reads everything."""
+    running = await Service(tmp_path).start()
+    yield running.workers[0]
+    await running.stop()
+
+
 @pytest.fixture
 def data_dir(service: Service) -> Path:
     """The folder of the shared service's document store."""

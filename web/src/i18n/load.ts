@@ -2,13 +2,16 @@ import type { Locale } from "../model";
 import { en } from "./en";
 import { type Speech, speak, variety } from "./speak";
 
+/** Without a browser, nothing is preferred. */
+const preferred = () => (typeof navigator === "undefined" ? [] : navigator.languages);
+
 const spoken = new Map<Locale, Speech>();
 
 /** English is in the first load; the others come when they are asked for. */
 export function english(): Speech {
   let speech = spoken.get("en");
   if (speech === undefined) {
-    speech = speak("en", en, variety("en", navigator.languages));
+    speech = speak("en", en, variety("en", preferred()));
     spoken.set("en", speech);
   }
   return speech;
@@ -19,7 +22,7 @@ export async function load(locale: Locale): Promise<Speech> {
   if (known !== undefined) return known;
   if (locale === "en") return english();
   const texts = locale === "es" ? (await import("./es")).es : (await import("./ar")).ar;
-  const speech = speak(locale, texts, variety(locale, navigator.languages));
+  const speech = speak(locale, texts, variety(locale, preferred()));
   spoken.set(locale, speech);
   return speech;
 }

@@ -16,7 +16,7 @@ export function Face({ hue, gaze = "ahead", className = "size-10" }: Props) {
   const shift = SHIFT[gaze];
   const clip = useId();
   return (
-    <svg viewBox="0 0 64 64" aria-hidden="true" className={`mirrored shrink-0 ${className}`} style={{ "--hue": hue }}>
+    <svg viewBox="-1 -1 66 66" aria-hidden="true" className={`mirrored shrink-0 ${className}`} style={{ "--hue": hue }}>
       <clipPath id={clip}>
         <circle cx="32" cy="32" r="32" />
       </clipPath>
@@ -43,7 +43,7 @@ export function Face({ hue, gaze = "ahead", className = "size-10" }: Props) {
 /** The place opposite, still empty. */
 export function EmptySeat({ className = "size-10" }: { readonly className?: string }) {
   return (
-    <svg viewBox="0 0 64 64" aria-hidden="true" className={`shrink-0 text-edge ${className}`}>
+    <svg viewBox="-1 -1 66 66" aria-hidden="true" className={`shrink-0 text-edge ${className}`}>
       <circle cx="32" cy="32" r="30.5" fill="none" stroke="currentColor" strokeWidth="2" strokeDasharray="5 6.980" strokeLinecap="round" />
     </svg>
   );
@@ -52,7 +52,7 @@ export function EmptySeat({ className = "size-10" }: { readonly className?: stri
 /** Two faces looking at each other. */
 export function Logo({ className = "h-7" }: { readonly className?: string }) {
   return (
-    <svg viewBox="0 0 122 64" aria-hidden="true" className={`mirrored w-auto shrink-0 ${className}`}>
+    <svg viewBox="-1 -1 124 66" aria-hidden="true" className={`mirrored w-auto shrink-0 ${className}`}>
       <circle cx="32" cy="32" r="32" className="fill-ink" />
       <g className="fill-paper">
         <ellipse cx="30" cy="30" rx="4.4" ry="6.6" />

@@ -49,8 +49,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": (
         "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self), picture-in-picture=(self), "
-        "web-share=(self), clipboard-write=(self), geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), "
-        "midi=(), accelerometer=(), gyroscope=(), magnetometer=(), interest-cohort=()"
+        "clipboard-write=(self), geolocation=(), payment=(), usb=(), serial=(), midi=(), accelerometer=(), "
+        "gyroscope=(), magnetometer=()"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -251,6 +251,7 @@ async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    headers = {"Cache-Control": "no-store"}
     try:
         return await handler(request)
     except Refused as error:
@@ -261,8 +262,9 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         refused = Refused("unavailable", retryInMs=1000)
     except web.HTTPNotFound:
         refused = Refused("not_found")
-    except web.HTTPMethodNotAllowed:
+    except web.HTTPMethodNotAllowed as error:
         refused = Refused("method_not_allowed")
+        headers["Allow"] = error.headers["Allow"]
     except web.HTTPRequestEntityTooLarge:
         refused = Refused("too_large", limit=MOST_BODY)
     except (web.HTTPException, asyncio.CancelledError):
@@ -271,7 +273,6 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         error_id = new_id()
         log.exception("request_failed", extra={"error_id": error_id})
         refused = Refused("internal", errorId=error_id)
-    headers = {"Cache-Control": "no-store"}
     if "retryInMs" in refused.data:
         headers["Retry-After"] = str(-(-int(refused.data["retryInMs"]) // 1000))
     return web.Response(

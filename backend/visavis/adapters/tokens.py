@@ -20,6 +20,8 @@ from visavis.core.ports import Record
 
 AUDIENCE = "visavis"
 DEVICE_SECONDS = 400 * 24 * 3600
+LEEWAY_SECONDS = 300
+"""How far workers' clocks may be apart."""
 LEAST_SECRET = 32
 
 
@@ -55,6 +57,8 @@ def read_secrets(text: str) -> dict[str, bytes]:
         key_id, _, secret = item.partition(":")
         if not key_id or len(secret) < LEAST_SECRET:
             raise SecretsInvalid(f"write each secret as id:secret with at least {LEAST_SECRET} characters")
+        if key_id in found:
+            raise SecretsInvalid(f"two secrets have the id {key_id}")
         found[key_id] = secret.encode()
     if not found:
         raise SecretsInvalid("there is no secret")
@@ -111,7 +115,7 @@ class Tokens:
                 key,
                 algorithms=["HS256"],
                 audience=AUDIENCE,
-                leeway=300,
+                leeway=LEEWAY_SECONDS,
                 options={"require": ["aud", "exp", "iat", "jti", *needed]},
             )
         except jwt.ExpiredSignatureError:
@@ -169,7 +173,10 @@ class Tokens:
     def unseal(self, claim: str, guest: str, oldest_seconds: int) -> Record | None:
         """The conversation a claim restores, or None if it is not this guest's, too old or not ours."""
         try:
-            opened = self._fernet.decrypt(claim.encode(), ttl=oldest_seconds)
+            # Not with a `ttl`: that would also refuse a claim sealed by a worker whose clock is a minute ahead.
+            opened = self._fernet.decrypt(claim.encode())
+            if self._fernet.extract_timestamp(claim.encode()) < time.time() - oldest_seconds - LEEWAY_SECONDS:
+                return None
             read = msgspec.msgpack.decode(opened, type=_Claim)
         except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
             return None

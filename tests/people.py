@@ -74,6 +74,13 @@ class Person:
         await self.by("composer").fill(text)
         await self.page.keyboard.press("Enter")
 
+    async def sideways(self) -> int:
+        """By how many pixels the page is wider than its window."""
+        wider: int = await self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return wider
+
     def message(self, text: str, *, mine: bool | None = None) -> Locator:
         which = "" if mine is None else f'[data-mine="{str(mine).lower()}"]'
         return self.page.locator(f'[data-testid="message"]{which}').filter(has_text=text)

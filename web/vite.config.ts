@@ -1,5 +1,5 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { brotliCompress, constants, gzip } from "node:zlib";
 import tailwindcss from "@tailwindcss/vite";
@@ -18,7 +18,7 @@ function precompressed(): Plugin {
     name: "precompressed",
     apply: "build",
     configResolved(config) {
-      folder = join(config.root, config.build.outDir);
+      folder = resolve(config.root, config.build.outDir);
     },
     async closeBundle() {
       const entries = await readdir(folder, { recursive: true, withFileTypes: true });
@@ -43,9 +43,11 @@ function precompressed(): Plugin {
   };
 }
 
-export default defineConfig({
+export default defineConfig(({ mode }) => ({
   plugins: [react(), tailwindcss(), precompressed()],
   build: {
+    // `--mode gallery` builds the page that shows every screen in every state, for the accessibility tests.
+    rollupOptions: { input: mode === "gallery" ? "gallery.html" : "index.html" },
     target: ["chrome120", "edge120", "firefox128", "safari17"],
     // The content security policy refuses `data:` scripts and styles; inlined images are not worth an exception.
     assetsInlineLimit: 0,
@@ -62,4 +64,4 @@ export default defineConfig({
     environment: "node",
     include: ["src/**/*.test.{ts,tsx}"],
   },
-});
+}));

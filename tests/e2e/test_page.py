@@ -4,10 +4,12 @@ import asyncio
 import json
 import re
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from people import PHONE, Arrive, Person, meet
@@ -29,12 +31,6 @@ async def violations(person: Person) -> list[str]:
     return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found]
 
 
-async def sideways(person: Person) -> int:
-    """By how many pixels the page is wider than its window."""
-    wider: int = await person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return wider
-
-
 @pytest.mark.parametrize("locale", ["en-GB", "ar"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_screen_is_accessible_and_fits(somebody: Arrive, locale: str, scheme: str) -> None:
@@ -47,7 +43,7 @@ async def test_every_screen_is_accessible_and_fits(somebody: Arrive, locale: str
             assert await violations(person) == [], name
             for width, height in SIZES:
                 await person.page.set_viewport_size({"width": width, "height": height})
-                assert await sideways(person) <= 0, f"{name} at {width} px"
+                assert await person.sideways() <= 0, f"{name} at {width} px"
             await person.page.set_viewport_size({"width": 1440, "height": 900})
 
     await a.come()
@@ -74,6 +70,47 @@ async def test_every_screen_is_accessible_and_fits(somebody: Arrive, locale: str
     await check("ended", a)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def gallery(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of the gallery: every screen in every state, served as the client is."""
+    folder = tmp_path_factory.mktemp("gallery")
+    build = await asyncio.create_subprocess_exec(
+        *("npx", "vite", "build", "--mode", "gallery", "--outDir", str(folder / "web"), "--emptyOutDir"),
+        cwd=ROOT / "web",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await build.communicate()
+    assert build.returncode == 0, said.decode()
+    service = await Service(folder / "data", VISAVIS_WEB_DIR=str(folder / "web")).start(1)
+    yield f"{service.workers[0].url}/gallery.html"
+    await service.stop()
+
+
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_state_is_accessible_and_fits(somebody: Arrive, gallery: str, scheme: str, direction: str) -> None:
+    """Axe finds nothing in any state of any screen, in either theme and direction, and none scrolls sideways."""
+    a = await somebody(gallery, reduced_motion="reduce", locale="ar" if direction == "rtl" else "en-GB")
+    await a.come()
+    scenes = [await link.inner_text() for link in await a.page.locator("li > a:first-child").all()]
+    assert len(scenes) > 25
+    found: dict[str, list[str]] = {}
+    for number, scene in enumerate(scenes):
+        width, height = SIZES[number % 2 * 2]
+        await a.page.set_viewport_size({"width": width, "height": height})
+        await a.page.goto("about:blank")
+        await a.page.goto(f"{gallery}#{scene},{scheme}{',ar' if direction == 'rtl' else ''}")
+        await a.page.wait_for_selector("main")
+        if wrong := await violations(a):
+            found[scene] = wrong
+        for width, height in SIZES:
+            await a.page.set_viewport_size({"width": width, "height": height})
+            if await a.sideways() > 0:
+                found[scene] = [*found.get(scene, []), f"scrolls sideways at {width} px"]
+    assert found == {}
+
+
 async def test_first_load_is_light(somebody: Arrive) -> None:
     """What the first visit downloads as script stays under the budget, compressed."""
     a = await somebody()
@@ -96,7 +133,7 @@ async def test_nothing_breaks_the_policy(somebody: Arrive) -> None:
     a, b = await somebody(), await somebody()
     broken: list[str] = []
     for person in (a, b):
-        await person.page.expose_function("broken", lambda what: broken.append(what))
+        await person.page.expose_function("broken", lambda what: broken.append(str(what)))
         await person.page.add_init_script(
             "addEventListener('securitypolicyviolation', e => window.broken(e.violatedDirective + ' ' + e.blockedURI))"
         )

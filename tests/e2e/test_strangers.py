@@ -30,8 +30,7 @@ async def test_strangers_meet_and_talk(somebody: Arrive, viewport: dict[str, int
     await a.hears("Nice to meet you")
     await b.sees_delivery("Nice to meet you", "read")
     for person in (a, b):
-        overflow = await person.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert overflow <= 0, "the page scrolls sideways"
+        assert await person.sideways() <= 0
 
 
 async def test_a_background_tab_gets_but_does_not_read(somebody: Arrive) -> None:

@@ -1,0 +1,343 @@
+"""Workers, Redis and the document store die, sleep and come back while people talk: what each of the two sees of it."""
+
+import asyncio
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from conftest import Crowd
+from faults import MortalValkey, within
+from rig import Guest, Service, Worker, get_guest
+from visavis.core.identity import new_id
+from wire import Wire, auth_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LEASE = 3.0
+AddWorker = Callable[..., Awaitable[Worker]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service whose first worker outlives every test; each test adds the one it harms."""
+    running = await Service(tmp_path_factory.mktemp("two")).start()
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+def survivor(two: Service) -> Worker:
+    return two.workers[0]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def victim(two: Service) -> AsyncIterator[Worker]:
+    added = await two.add()
+    yield added
+    await added.stop()
+    two.workers.remove(added)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def people(survivor: Worker, tongue: str) -> AsyncIterator[Crowd]:
+    gathered = Crowd(survivor.url, tongue)
+    yield gathered
+    await gathered.leave()
+
+
+async def across(people: Crowd, victim: Worker) -> tuple[Guest, Guest, str]:
+    """Two guests in a conversation, the second on the worker that will be harmed."""
+    a, b = await people.arrive(), await people.arrive(victim.url)
+    return a, b, await people.meet(a, b)
+
+
+async def chat(a: Guest, b: Guest, conversation: str, seq: int) -> None:
+    """A word each way, with receipts and typing."""
+    for one, other in ((a, b), (b, a)):
+        assert "ok" in await one.say(conversation, seq, f"word {seq}")
+        assert (await other.next("chat:message"))["seq"] == seq
+        await other.ask("chat:receipt", {"conversationId": conversation, "delivered": seq, "read": seq})
+        assert (await one.next("chat:receipt"))["read"] == seq
+        await one.ask("chat:typing", {"conversationId": conversation, "typing": True})
+        assert (await other.next("chat:typing"))["typing"]
+
+
+# --------------------------------------------------------------------------- two workers
+
+
+async def test_two_workers_are_one_service(people: Crowd, survivor: Worker, victim: Worker) -> None:
+    """Matched across them, talking across them, changing places, leaving; both count everybody."""
+    a, b, conversation = await across(people, victim)
+    await chat(a, b, conversation, 1)
+    await b.vanish()
+    assert (await a.next("conversation:partner"))["state"] == "away"
+    assert (await b.connect(survivor.url))["conversation"]["id"] == conversation
+    assert (await a.next("conversation:partner"))["state"] == "here"
+    await chat(a, b, conversation, 2)
+    await a.hang_up()
+    await b.next("conversation:partner", lambda push: push["state"] == "away")
+    assert (await a.connect(victim.url))["conversation"]["partner"]["state"] == "here"
+    await b.next("conversation:partner", lambda push: push["state"] == "here")
+    await chat(a, b, conversation, 3)
+    await a.ask("conversation:leave", {"conversationId": conversation})
+    assert (await b.next("conversation:ended"))["reason"] == "left"
+
+
+async def test_moving_to_the_other_worker_ends_the_connection_to_the_first(
+    people: Crowd, survivor: Worker, victim: Worker
+) -> None:
+    """The same guest twice, on two workers: the newest wins, and messages go there alone."""
+    created = await get_guest(victim.url)
+    async with Wire(victim.url) as old, Wire(survivor.url) as new:
+        await old.open(auth_of(created))
+        await old.ask("match:find", {"mode": "text", "languages": [people.tongue]})
+        partner = await people.arrive()
+        await people.find(partner)
+        conversation = (await old.push("match:found"))["conversation"]["id"]
+        await new.open(auth_of(created))
+        await old.push("session:replaced")
+        assert await old.closed() == 1000
+        assert (await new.push("session:state"))["conversation"]["id"] == conversation
+        await partner.say(conversation, 1, "here?")
+        assert (await new.push("chat:message"))["seq"] == 1
+
+
+async def test_a_hundred_guests_on_two_workers_all_meet(people: Crowd, survivor: Worker, victim: Worker) -> None:
+    """Both workers hold rounds on one pool; nobody is matched twice or left."""
+    urls = [survivor.url, victim.url] * 50
+    guests = await asyncio.gather(*(people.arrive(url) for url in urls))
+    await asyncio.gather(*(people.find(guest) for guest in guests))
+    found = [(await guest.next("match:found"))["conversation"]["id"] for guest in guests]
+    assert all(found.count(one) == 2 for one in found)
+    assert len([name for guest in guests for name, _ in guest.pushes if name == "match:found"]) == 100
+
+
+# --------------------------------------------------------------------------- a worker dies
+
+
+async def test_a_killed_worker_costs_a_conversation_five_seconds_at_most(
+    people: Crowd, survivor: Worker, victim: Worker
+) -> None:
+    """The partner is told, the guest comes back through the other worker, and what was not delivered is sent again."""
+    a, b, conversation = await across(people, victim)
+    await chat(a, b, conversation, 1)
+    async with within(5):
+        await victim.kill()
+        message = new_id()
+        # Accepted, and lost on the way: nobody has a receipt for it.
+        assert "ok" in await a.say(conversation, 2, "are you there?", message)
+        assert (await a.next("conversation:partner"))["state"] == "away"
+    async with within(5):
+        state = await b.connect(survivor.url)
+        assert state["conversation"]["id"] == conversation
+        await a.next("conversation:partner", lambda push: push["state"] == "here")
+        assert "ok" in await a.say(conversation, 2, "are you there?", message)
+        heard = await b.next("chat:message", lambda push: push["seq"] == 2)
+        assert heard["id"] == message
+    await chat(a, b, conversation, 3)
+
+
+async def test_a_guest_who_comes_back_before_the_death_is_noticed_loses_nothing(
+    people: Crowd, survivor: Worker, victim: Worker
+) -> None:
+    """At once, on the other worker; the partner is told that it is time to send again, and need not wait."""
+    a, b, conversation = await across(people, victim)
+    await victim.kill()
+    async with within(2):
+        assert (await b.connect(survivor.url))["conversation"]["id"] == conversation
+        assert (await a.next("conversation:partner"))["state"] == "here"
+        await chat(a, b, conversation, 1)
+
+
+async def test_those_who_searched_on_a_killed_worker_are_no_ghosts(people: Crowd, victim: Worker) -> None:
+    """Whoever waits is matched with a living guest, and never with one of the dead."""
+    ghost = await people.arrive(victim.url)
+    await people.find(ghost)
+    await victim.kill()
+    a, b = await people.arrive(), await people.arrive()
+    await people.find(a)
+    if any(name == "match:found" for name, _ in a.pushes):
+        pytest.fail("matched with a ghost")
+    # Until its lease is over the dead worker counts as alive: the match may be tried, and has to be mended.
+    await asyncio.sleep(LEASE + 1.2)
+    await people.find(b)
+    found = [push["conversation"]["partner"]["profile"] for name, push in a.pushes if name == "match:found"]
+    if not found:
+        found = [(await a.next("match:found"))["conversation"]["partner"]["profile"]]
+    assert ghost.created["profile"] not in found or (await a.next("conversation:partner"))["state"] == "away"
+
+
+async def test_a_worker_that_sleeps_past_its_lease_wakes_up_to_the_truth(
+    people: Crowd, survivor: Worker, victim: Worker
+) -> None:
+    """Its guest who stayed is taken back, the one who went elsewhere is replaced, and nobody is matched twice."""
+    a, b, conversation = await across(people, victim)
+    c, d, other = await across(people, victim)
+    waiting = await people.arrive(victim.url)
+    await people.find(waiting, languages=[people.tongue[::-1] if people.tongue != people.tongue[::-1] else "qq"])
+    victim.signal(signal.SIGSTOP)
+    try:
+        async with within(LEASE + 2):
+            assert (await a.next("conversation:partner"))["state"] == "away"
+            assert (await c.next("conversation:partner"))["state"] == "away"
+        # d finds another way in; b stays where it is.
+        moved = Guest(survivor.url, d.created)
+        people.guests.append(moved)
+        assert (await moved.connect())["conversation"]["id"] == other
+        await c.next("conversation:partner", lambda push: push["state"] == "here")
+    finally:
+        victim.signal(signal.SIGCONT)
+    async with within(5):
+        await d.next("session:replaced")
+        await a.next("conversation:partner", lambda push: push["state"] == "here")
+    await chat(a, b, conversation, 1)
+    await chat(c, moved, other, 1)
+    late = await people.arrive()
+    await late.find(languages=[people.tongue[::-1] if people.tongue != people.tongue[::-1] else "qq"])
+    assert (await waiting.next("match:found"))["conversation"]["partner"]["profile"] == late.created["profile"]
+    found = [name for guest in (a, b, c, d, moved, waiting, late) for name, _ in guest.pushes if name == "match:found"]
+    assert len(found) == 6
+
+
+async def test_a_worker_that_is_asked_to_stop_sends_its_guests_elsewhere(
+    people: Crowd, survivor: Worker, victim: Worker
+) -> None:
+    """Told first, spread over a second, closed cleanly, gone in time with status 0, and not one word is lost."""
+    a, b, conversation = await across(people, victim)
+    created = await get_guest(victim.url)
+    async with Wire(victim.url) as lazy, Wire(victim.url) as idle:
+        await lazy.open(auth_of(created))
+        idle_opened = idle.socket
+        stopping = asyncio.create_task(victim.stop())
+        async with within(10):
+            move = await b.next("session:move")
+            assert 0 <= move["inMs"] <= 1000
+            await lazy.push("session:move")
+            await b.hang_up()
+            assert (await b.connect(survivor.url))["conversation"]["id"] == conversation
+            await chat(a, b, conversation, 1)
+            # One that does not go by itself is closed, and cleanly.
+            assert await lazy.closed(timeout=8) == 1000
+            assert idle_opened is idle.socket
+            assert await idle.closed() == 1000
+            assert await stopping == 0
+    assert not [line for line in victim.logged() if line["level"] in ("error", "critical")]
+
+
+async def test_a_worker_without_guests_stops_at_once(victim: Worker) -> None:
+    """There is nobody to wait for."""
+    async with within(2):
+        assert await victim.stop() == 0
+
+
+async def test_a_stopping_worker_takes_nobody_in(people: Crowd, survivor: Worker, victim: Worker) -> None:
+    """It is not ready while it waits for those inside."""
+    async with Wire(victim.url) as lazy:
+        await lazy.open(auth_of(await get_guest(victim.url)))
+        created = await get_guest(victim.url)
+        stopping = asyncio.create_task(victim.stop())
+        await lazy.push("session:move")
+        async with aiohttp.ClientSession() as session, session.get(victim.url + "/ready") as response:
+            assert response.status == 503
+            assert (await response.json())["parts"]["accepting"] is False
+        async with Wire(victim.url) as late:
+            assert (await late.open(auth_of(created)))["data"]["code"] == "busy"
+        assert await stopping == 0
+
+
+# --------------------------------------------------------------------------- Redis dies
+
+
+async def test_redis_restarts_empty_and_nobody_loses_anything(tmp_path: Path, tongue: str) -> None:
+    """Conversations go on across workers, searching guests meet, those who were away find their seats again."""
+    mortal = await MortalValkey().start()
+    workers = [await Worker(tmp_path, REDIS_URL=mortal.url).start() for _ in range(2)]
+    people = Crowd(workers[0].url, tongue)
+    try:
+        a, b = await people.arrive(workers[0].url), await people.arrive(workers[1].url)
+        conversation = await people.meet(a, b)
+        c, d = await people.arrive(workers[0].url), await people.arrive(workers[0].url)
+        other = await people.meet(c, d)
+        e, f = await people.arrive(workers[0].url), await people.arrive(workers[1].url)
+        await people.find(e)
+        await mortal.kill()
+        # On one worker nothing is noticed at all.
+        assert "ok" in await c.say(other, 1, "undisturbed")
+        assert (await d.next("chat:message"))["seq"] == 1
+        assert (await people.find(f))["error"]["code"] == "unavailable"
+        # d drops while there is nobody to tell.
+        await d.vanish()
+        await d.next("disconnect")
+        await mortal.start()
+        async with within(8):
+            async with asyncio.timeout(8):
+                while "error" in await people.find(f):
+                    await asyncio.sleep(0.1)
+            await e.next("match:found")
+            await f.next("match:found")
+            assert (await d.connect(workers[1].url, claim=d.claim))["conversation"]["id"] == other
+            await c.next("conversation:partner", lambda push: push["state"] == "here")
+            await chat(c, d, other, 2)
+            message = new_id()
+            heard = asyncio.create_task(b.next("chat:message"))
+            while not heard.done():
+                # As the client does: again until there is a receipt.
+                await a.say(conversation, 1, "back?", message)
+                await asyncio.wait([heard], timeout=0.3)
+            assert (await heard)["id"] == message
+        for name, push in (*a.pushes, *b.pushes, *c.pushes):
+            assert name != "conversation:ended", push
+        await a.ask("conversation:leave", {"conversationId": conversation})
+        assert (await b.next("conversation:ended"))["reason"] == "left"
+    finally:
+        await people.leave()
+        await asyncio.gather(*(worker.stop() for worker in workers))
+        await mortal.stop()
+
+
+# --------------------------------------------------------------------------- the document store dies
+
+
+async def test_a_broken_document_store_stops_reports_and_nothing_else(tmp_path: Path, tongue: str) -> None:
+    """Locked or gone: whoever needs it is told within two seconds, and everybody meets and talks."""
+    running = await Service(tmp_path).start()
+    people = Crowd(running.workers[0].url, tongue)
+    path = tmp_path / "visavis.sqlite"
+    try:
+        a, b, conversation = await people.pair()
+        report = {"conversationId": conversation, "reason": "spam"}
+        assert "ok" in await a.ask("safety:report", report)
+
+        async def without_store(seq: int) -> None:
+            async with within(2):
+                refused = (await a.ask("safety:report", report))["error"]
+            assert refused["code"] == "unavailable"
+            assert refused["retryInMs"] > 0
+            assert (await a.ask("safety:block", {"conversationId": conversation}))["error"]["code"] == "unavailable"
+            await chat(a, b, conversation, seq)
+            async with within(4):
+                await people.pair()
+
+        lock = sqlite3.connect(path, isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        await without_store(1)
+        lock.execute("ROLLBACK")
+        lock.close()
+        assert "ok" in await a.ask("safety:report", report)
+        hidden = path.rename(tmp_path / "hidden.sqlite")
+        await without_store(2)
+        hidden.rename(path)
+        assert "ok" in await a.ask("safety:report", report)
+        started = time.monotonic()
+        assert "ok" in await a.ask("safety:block", {"conversationId": conversation})
+        assert time.monotonic() - started < 2
+        await b.next("conversation:ended")
+    finally:
+        await people.leave()
+        await running.stop()

@@ -33,6 +33,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from visavis.contract import Mode
+from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
 from visavis.core.ports import Beat, Connected, Member, Proposal, Record, StateFull, StateUnavailable, Touched, Workers
@@ -150,8 +151,11 @@ class State:
             for (guest, _), (state, conversation, searching, places) in zip(guests, answers, strict=True)
         ]
 
-    async def end(self, conversation: str, by: str, *, away_for: int | None = None) -> Workers | None:
-        places = await self._run("end", conversation, by, "" if away_for is None else away_for)
+    async def end(
+        self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None
+    ) -> Workers | None:
+        kept = (" ".join(m.guest for m in lost.members), _pack(lost)) if lost else ("", b"")
+        places = await self._run("end", conversation, by, "" if away_for is None else away_for, *kept)
         return None if places is None else _workers(places)
 
     async def record(self, conversation: str, *, live: bool = False) -> Record | None:
@@ -305,9 +309,7 @@ class DirectedBus:
                 await asyncio.wait_for(self._flush(), 1)
             except (RedisError, OSError, TimeoutError):
                 log.warning("bus_notes_lost_at_stop")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
 
     def send(self, worker: str, note: bytes) -> None:
         if self._unsent_bytes + len(note) > self._most_unsent:
@@ -332,6 +334,8 @@ class DirectedBus:
                 await self._flush()
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("bus_notes_lost", extra={"why": type(error).__name__})
+            except Exception:
+                log.exception("bus_notes_lost")
 
     async def _sing(self) -> None:
         while True:
@@ -355,6 +359,7 @@ class DirectedBus:
                         continue
                     looks = _LOOKS
                     if message["type"] != "message":
+                        self.send(self._worker, b"")
                         continue
                     if not self.healthy:
                         self.healthy = True

@@ -225,9 +225,11 @@ class Conversations:
 
     async def end(self, conversation: str, by: str, reason: str, *, away_for: int | None = None) -> bool:
         """End a conversation in one member's name; says whether it ended just now."""
-        workers = await self._seats.end(conversation, by, away_for=away_for)
-        mover = self.peers.get(by)
-        if mover is not None and mover.seat is not None and mover.seat.record.id == conversation and not away_for:
+        mover = self.peers.get(by) if away_for is None else None
+        seat = mover.seat if mover is not None else None
+        lost = seat.record if seat is not None and seat.record.id == conversation else None
+        workers = await self._seats.end(conversation, by, away_for=away_for, lost=lost)
+        if mover is not None and mover.seat is not None and mover.seat.record.id == conversation:
             self._stand_up(mover)
         for member, place in (workers or {}).items():
             if place:
@@ -367,8 +369,11 @@ class Conversations:
 
     # ------------------------------------------------------------------ healing
 
-    async def reconcile(self, peers: Sequence[Peer]) -> list[Peer]:
-        """Renew sessions and mend what differs from Redis; returns the peers whose search Redis has lost."""
+    async def reconcile(self, peers: Sequence[Peer], *, reborn: bool = False) -> list[Peer]:
+        """Renew sessions and mend what differs from Redis; returns the peers whose search Redis has lost.
+
+        After this worker was `reborn`, others are told who is here: nobody saw its guests while it had no lease.
+        """
         asked = {p.guest.id: (p, p.seat) for p in peers if p.epoch}
         lost: list[Peer] = []
         for touched in await self._seats.touch([(p.guest.id, p.epoch) for p, _ in asked.values()]):
@@ -383,7 +388,7 @@ class Conversations:
                 await self._register(peer, peer.seat.record if peer.seat else None)
             else:
                 await self._compare(peer, touched.conversation, touched.workers)
-                if touched.state == "back" and peer.seat is not None:
+                if reborn or touched.state == "back":
                     self._tell_members(peer, touched.workers, self._worker)
             if peer.searching and not touched.searching and peer.seat is None:
                 lost.append(peer)

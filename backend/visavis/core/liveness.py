@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from visavis.contract import LobbyState, Popular, Wire
+from visavis.core import tasks
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import DocumentStore, Lease, StateUnavailable, StoreUnavailable
@@ -102,6 +103,7 @@ class Liveness:
         self._documents = documents
         self._tasks: list[asyncio.Task[None]] = []
         self._hurried = asyncio.Event()
+        self._missed_notes = False
         self.healthy = False
 
     async def start(self) -> None:
@@ -109,24 +111,23 @@ class Liveness:
         await self._beat()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._every(BEAT, self._beat)),
-            loop.create_task(self._every(COMPARE, self._compare_active, self._hurried)),
+            loop.create_task(self._every(BEAT, self._beat, self._hurried)),
+            loop.create_task(self._every(COMPARE, self._compare_active)),
             loop.create_task(self._every(COMPARE_IDLE, self._compare_idle)),
             loop.create_task(self._every(SWEEP, self._sweep)),
         ]
 
     async def stop(self) -> None:
         """End the beats and give the lease back."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         try:
             await self._lease.resign()
         except StateUnavailable:
             log.info("lease_left_to_expire")
 
     def hurry(self) -> None:
-        """Compare seats and searches now: the bus was away, and notes were lost."""
+        """Renew the lease and compare now: the bus was away, and notes were lost, perhaps all of Redis."""
+        self._missed_notes = True
         self._hurried.set()
 
     async def _every(
@@ -156,8 +157,10 @@ class Liveness:
         for worker in beat.dead:
             log.warning("worker_died", extra={"worker": worker})
             self._conversations.mourn(await self._lease.reap(worker))
-        if beat.reborn:
-            await self._compare(list(self._conversations.peers.values()))
+        if beat.reborn or self._missed_notes:
+            # After the lease: a guest is only seen on a worker that holds one.
+            self._missed_notes = False
+            await self._compare(list(self._conversations.peers.values()), reborn=beat.reborn)
 
     async def _compare_active(self) -> None:
         await self._compare([p for p in self._conversations.peers.values() if p.seat is not None or p.searching])
@@ -165,9 +168,9 @@ class Liveness:
     async def _compare_idle(self) -> None:
         await self._compare([p for p in self._conversations.peers.values() if p.seat is None and not p.searching])
 
-    async def _compare(self, peers: list[Peer]) -> None:
+    async def _compare(self, peers: list[Peer], *, reborn: bool = False) -> None:
         for start in range(0, len(peers), BATCH):
-            for peer in await self._conversations.reconcile(peers[start : start + BATCH]):
+            for peer in await self._conversations.reconcile(peers[start : start + BATCH], reborn=reborn):
                 await self._matchmaker.resume(peer)
 
     async def _sweep(self) -> None:

@@ -10,6 +10,7 @@ import logging
 import time
 
 from visavis.contract import CancelMatch, Done, FindMatch, Mode, Refused, Searching, SearchStep
+from visavis.core import tasks
 from visavis.core.collections import BLOCKS
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import new_id
@@ -205,6 +206,4 @@ class Matchmaker:
 
     async def stop(self) -> None:
         """End the rounds; waiting tickets go with their guests' connections."""
-        for task in self._rounds.values():
-            task.cancel()
-        await asyncio.gather(*self._rounds.values(), return_exceptions=True)
+        await tasks.end(self._rounds.values())

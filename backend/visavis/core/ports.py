@@ -195,9 +195,12 @@ class Seats(Protocol):
     async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
         """Renew sessions and compare, for (guest, epoch) pairs; those given up meanwhile are taken back."""
 
-    async def end(self, conversation: str, by: str, *, away_for: int | None = None) -> Workers | None:
+    async def end(
+        self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None
+    ) -> Workers | None:
         """End the conversation; with `away_for`, only if `by` has been away that many ms.
 
+        With `lost`, its record, it ends even if Redis has lost it, and no claim brings it back.
         Gives the other members' whereabouts, or None if it did not end now.
         """
 

@@ -1,8 +1,13 @@
--- End a conversation. ARGV: conversation, by whom, ms that member must have been away ('' for any).
+-- End a conversation. ARGV: conversation, by whom, ms that member must have been away ('' for any), and the
+-- members and record to end it with if it was lost ('' for: then there is nothing to end).
 -- Returns false if it did not end now, else the other members' places.
-local id, by, away_for = unpack(ARGV)
+local id, by, away_for, lost_members, lost_record = unpack(ARGV)
 local key = P .. 'conversation:' .. id
 local found = redis.call('HMGET', key, 'state', 'members')
+if not found[1] and lost_members ~= '' then
+  redis.call('HSET', key, 'state', 'live', 'members', lost_members, 'record', lost_record)
+  found = { 'live', lost_members }
+end
 if found[1] ~= 'live' or not is_member(found[2], by) then
   return false
 end

@@ -385,6 +385,19 @@ async def test_an_upgrade_that_breaks_off_leaves_polling_as_it_was(worker: Worke
             await polls.receive('42["match:found"')
 
 
+async def test_a_poll_that_waits_ends_with_its_session(worker: Worker) -> None:
+    """The client said goodbye; its last poll must not keep its process for another ping."""
+    for goodbye in (("41", "1"), ("1",)):
+        async with Polls(worker.url) as polls:
+            await polls.open(auth_of(await get_guest(worker.url)))
+            await polls.receive('42["session:state"')
+            waiting = asyncio.create_task(polls.poll())
+            await asyncio.sleep(0.1)
+            async with within(2):
+                assert await polls.post(*goodbye) == 200
+                await waiting
+
+
 async def test_polls_cannot_be_read_by_a_foreign_script(worker: Worker) -> None:
     """JSONP is refused: a script tag needs no permission from anybody."""
     async with Polls(worker.url) as polls, polls.session.get(polls.address + "&j=0") as response:

@@ -201,8 +201,6 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
         if socket is not None and not socket.upgraded:
             await socket.close(wait=False, abort=True)
             del self.sockets[sid]
-            # Lets the poll that waits return.
-            socket.queue.put_nowait(None)
 
 
 def _refuse(refused: Refused) -> web.Response:
@@ -324,7 +322,6 @@ class _Connection:
         transport = getattr(self.socket, "transport", None)
         if transport is not None:
             transport.abort()
-        self.socket.queue.put_nowait(None)
 
     def close(self, last_words: Wire | None = None) -> None:
         if self.socket.closed or self._cut:
@@ -336,7 +333,6 @@ class _Connection:
         task = asyncio.get_running_loop().create_task(self.socket.close(wait=False))
         _closing.add(task)
         task.add_done_callback(_closing.discard)
-        self.socket.queue.put_nowait(None)
 
 
 _closing: set[asyncio.Task[None]] = set()
@@ -416,6 +412,8 @@ class Gateway:
         connection = self._connections.pop(eio_sid, None)
         if connection is not None:
             connection.settle()
+            # Lets the writer end, and a poll that waits return: the library would have it wait for a ping.
+            connection.socket.queue.put_nowait(None)
 
     async def _on_connect(self, sid: str, environ: dict[str, Any], presented: str | None) -> None:
         connection = self._connections[self._server.manager.eio_sid_from_sid(sid, "/")]

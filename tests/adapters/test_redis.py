@@ -6,8 +6,10 @@ import itertools
 import os
 import random
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 import redis.asyncio as redis
 
@@ -198,6 +200,20 @@ async def test_a_conversation_brought_back_does_not_count_on_who_has_gone_elsewh
     assert (await one.touch([(a.id, epoch)]))[0].workers == {c.id: "one"}
 
 
+async def test_a_conversation_that_redis_lost_can_be_ended_and_not_brought_back(workers: Workers) -> None:
+    """Who leaves before anybody was missed has left, also for the partner's claim; without its record, nothing ends."""
+    one, two = await workers.started("one"), await workers.started("two")
+    record, (a, _), (b, _) = await seat(one, two)
+    await workers.raw.flushall()
+    await one.beat(b"{}")
+    assert await one.end(record.id, a.id) is None
+    assert await workers.raw.keys("v:conversation:*") == []
+    assert await one.end(record.id, a.id, lost=record) == {b.id: ""}
+    assert (await two.connect(b, record)).record is None
+    assert await two.record(record.id) == record
+    assert 0 < await workers.raw.pttl(f"v:conversation:{record.id}") <= 3_600_000
+
+
 async def test_a_lost_script_is_loaded_again(workers: Workers) -> None:
     """SCRIPT FLUSH is no news to anybody."""
     one = await workers.started("one")
@@ -260,6 +276,16 @@ async def test_who_cannot_be_met_is_not_matched(workers: Workers) -> None:
     tickets, _, _ = await one.waiting("text")
     assert [t.id for t in tickets] == [here_ticket]
     assert (await one.touch([(here.id, here_epoch)]))[0].searching
+
+
+async def test_a_ticket_whose_session_ran_out_is_proposed_once_and_never_again(workers: Workers) -> None:
+    """Its worker died with all others, and nobody cleared up after it before the session's time was over."""
+    one = await workers.started("one")
+    (here, _, here_ticket), (gone, _, ticket) = await waits(one), await waits(one)
+    await workers.raw.delete(f"v:guest:{gone.id}")
+    assert await one.claim("text", [Proposal(record_of(here, gone), (here_ticket, ticket))]) == [None]
+    assert [t.id for t in (await one.waiting("text"))[0]] == [here_ticket]
+    assert await workers.raw.hkeys("v:tickets:text") == [here.id.encode()]
 
 
 async def test_two_rounds_that_propose_the_same_guests_cannot_both_win(workers: Workers) -> None:
@@ -422,7 +448,9 @@ async def test_memory_that_ran_out_is_told_apart_and_leaves_nothing_half_done(wo
         with pytest.raises(StateFull):
             await one.allow("guests:x", 3, 1000)
         assert await workers.everything() == before
-        assert (await one.touch([(a.id, epoch)]))[0].conversation == record.id
+        await workers.raw.delete("v:worker:one")
+        await one.beat(b"{}")
+        assert (await one.touch([(a.id, epoch)]))[0].workers == {b.id: "one"}
         assert await one.end(record.id, a.id) == {b.id: "one"}
         await one.leave(d.id)
         assert await one.disconnect(c.id, epoch_c) == {}
@@ -565,6 +593,40 @@ async def test_a_link_gone_dark_is_noticed_and_heals(workers: Workers) -> None:
             await one.aclose()
         await link.stop()
         await mortal.stop()
+
+
+async def test_mail_that_came_while_the_worker_slept_is_read_when_it_wakes(
+    workers: Workers, valkey: PrivateValkey
+) -> None:
+    """For longer than the silence it would not bear awake: the link is not deaf, nobody looked."""
+    client = connect(valkey.url)
+    ears = DirectedBus(client, "ears", beat=0.1, silence=0.3)
+    heard: list[bytes] = []
+    healed: list[None] = []
+    await ears.start(heard.append, lambda: healed.append(None))
+    for number in range(3):
+        await workers.raw.publish("v:bus:ears", msgspec.msgpack.encode([b"%d" % number]))
+        time.sleep(0.5)
+        async with asyncio.timeout(2):
+            while len(heard) <= number:
+                await asyncio.sleep(0.01)
+    assert heard == [b"0", b"1", b"2"]
+    assert len(healed) == 1
+    await ears.stop()
+    await client.aclose()
+
+
+async def test_a_bus_stops_at_once_whatever_is_under_way(workers: Workers, valkey: PrivateValkey) -> None:
+    """A cancellation that comes as something arrives is not lost."""
+    client = connect(valkey.url)
+    for _ in range(30):
+        bus = DirectedBus(client, "one", beat=0.001)
+        await bus.start(lambda note: None, nothing)
+        bus.send("two", b"x")
+        await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await bus.stop()
+    await client.aclose()
 
 
 async def test_fifty_broken_connections_leave_no_file_descriptor_behind(workers: Workers) -> None:

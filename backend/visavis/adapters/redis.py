@@ -41,9 +41,9 @@ from visavis.core.ports import Beat, Connected, Member, Proposal, Record, StateF
 log = logging.getLogger(__name__)
 
 _LUA = Path(__file__).parent / "lua"
-# A script that frees memory or only marks things must run when memory is full; the others are refused
-# whole before they begin, so that nothing is left half done.
-_ALLOW_OOM = {"disconnect", "end", "leave", "reap", "release", "touch"}
+# A script that frees memory or only marks things must run when memory is full, and so must the lease, without
+# which everybody would be away; the others are refused whole before they begin: nothing is left half done.
+_ALLOW_OOM = {"beat", "disconnect", "end", "leave", "reap", "release", "touch"}
 
 ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000

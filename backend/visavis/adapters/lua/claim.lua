@@ -5,7 +5,13 @@ local time = now()
 local answers = {}
 
 local function waits(guest, ticket)
-  local found = redis.call('HMGET', P .. 'guest:' .. guest, 'ticket', 'conversation')
+  local found = redis.call('HMGET', P .. 'guest:' .. guest, 'ticket', 'conversation', 'pool')
+  if found[3] ~= pool then
+    -- Left behind by a session that ran out: it would be proposed for ever.
+    redis.call('ZREM', P .. 'waiting:' .. pool, guest)
+    redis.call('HDEL', P .. 'tickets:' .. pool, guest)
+    return false
+  end
   if found[1] ~= ticket or (found[2] and found[2] ~= '') then
     return false
   end

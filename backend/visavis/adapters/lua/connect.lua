@@ -4,7 +4,8 @@ local guest, worker, ttl, claimed, claimed_members, claimed_record = unpack(ARGV
 local key = P .. 'guest:' .. guest
 local before = redis.call('HGET', key, 'worker') or ''
 -- By the clock, so that a Redis that forgot everything does not give out an epoch for the second time.
-local epoch = math.max(now(), tonumber(redis.call('HGET', key, 'epoch') or 0) + 1)
+local t = redis.call('TIME')
+local epoch = math.max(t[1] * 1000000 + t[2], tonumber(redis.call('HGET', key, 'epoch') or 0) + 1)
 redis.call('HSET', key, 'epoch', epoch)
 if before ~= '' and before ~= worker then
   redis.call('SREM', P .. 'at:' .. before, guest)

@@ -59,6 +59,7 @@ async def take(folder: Path) -> None:
                 await light.sees_delivery(TALK[4][1], "read")
                 for scheme, one in (("light", light), ("dark", dark)):
                     await one.page.screenshot(path=folder / f"conversation-{size}-{scheme}.png")
+                for one in (light, dark):
                     await one.context.close()
             arabic = await person(browser, url, PHONE, "light", locale="ar")
             await arabic.come()

@@ -75,7 +75,7 @@ export const en = {
   "search.interests": "Looking for someone who likes {interests}",
   "search.language": "Looking for anyone who speaks {languages}",
   "search.anyone": "Looking for anyone",
-  "search.elapsed": "Looking for {time}",
+  "search.elapsed": "{time} so far",
   "search.paused": "The connection is away. The search goes on when it is back.",
   "search.cancel": "Cancel",
   "search.escHint": "or press Esc",

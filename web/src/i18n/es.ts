@@ -88,7 +88,7 @@ export const es: Texts = {
   "search.interests": "Buscando a alguien a quien le guste {interests}",
   "search.language": "Buscando a cualquiera que hable {languages}",
   "search.anyone": "Buscando a cualquiera",
-  "search.elapsed": "Buscando desde hace {time}",
+  "search.elapsed": "{time} hasta ahora",
   "search.paused": "Se ha cortado la conexión. La búsqueda sigue en cuanto vuelva.",
   "search.cancel": "Cancelar",
   "search.escHint": "o pulsa Esc",

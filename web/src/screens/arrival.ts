@@ -18,6 +18,9 @@ export function createArrive(): Arrive {
 export function useArrival(target: RefObject<HTMLElement | null>): void {
   const arrive = useContext(ArrivalContext);
   useEffect(() => {
-    if (arrive()) target.current?.focus({ preventScroll: true });
+    if (!arrive()) return;
+    // The last screen may have been scrolled; this one begins at its top.
+    window.scrollTo(0, 0);
+    target.current?.focus({ preventScroll: true });
   }, [arrive, target]);
 }

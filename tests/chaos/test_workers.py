@@ -10,8 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+import redis.asyncio as redis
 
-from conftest import Crowd
+from crowd import Crowd
 from faults import MortalValkey, within
 from rig import Guest, Service, Worker, get_guest
 from visavis.core.identity import new_id
@@ -302,6 +303,35 @@ async def test_redis_restarts_empty_and_nobody_loses_anything(tmp_path: Path, to
     finally:
         await people.leave()
         await asyncio.gather(*(worker.stop() for worker in workers))
+        await mortal.stop()
+
+
+async def test_who_drops_while_redis_refuses_to_listen_is_not_taken_for_here(tmp_path: Path, tongue: str) -> None:
+    """Redis forgets nothing and takes note of nothing for a while; afterwards the partner is told, and no ghost met."""
+    mortal = await MortalValkey().start()
+    worker = await Worker(tmp_path, REDIS_URL=mortal.url).start()
+    raw = redis.Redis.from_url(mortal.url)
+    people = Crowd(worker.url, tongue)
+    try:
+        a, b, _ = await people.pair()
+        searching = await people.arrive()
+        await people.find(searching)
+        await raw.execute_command("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        await asyncio.gather(a.vanish(), searching.vanish())
+        async with asyncio.timeout(5):
+            while [line["event"] for line in worker.logged()].count("seat_update_postponed") < 2:
+                await asyncio.sleep(0.02)
+        await raw.execute_command("ACL", "SETUSER", "default", "+evalsha", "+eval")
+        async with within(3):
+            assert (await b.next("conversation:partner"))["state"] == "away"
+        late = await people.arrive()
+        await people.find(late)
+        with pytest.raises(TimeoutError):
+            await late.next("match:found", timeout=0.5)
+    finally:
+        await people.leave()
+        await raw.aclose()
+        await worker.stop()
         await mortal.stop()
 
 

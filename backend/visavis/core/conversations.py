@@ -112,6 +112,8 @@ class Conversations:
         self._lobby = lobby
         self._grace_ms = grace_ms
         self.peers: dict[str, Peer] = {}
+        self._departed: set[Peer] = set()
+        """Gone from here, which Redis has yet to take note of: for everyone else they are still here."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ coming and going
@@ -168,10 +170,17 @@ class Conversations:
         del self.peers[peer.guest.id]
         if peer.seat is not None:
             peer.seat.stop_waiting()
+        self._departed.add(peer)
         self._spawn(self._mark_away(peer))
+
+    async def mark_departed(self) -> None:
+        """Say again who has gone, if it could not be said at the time."""
+        for peer in list(self._departed):
+            await self._mark_away(peer)
 
     async def _mark_away(self, peer: Peer) -> None:
         workers = await self._seats.disconnect(peer.guest.id, peer.epoch)
+        self._departed.discard(peer)
         if workers and peer.seat is not None:
             self._tell_members(peer, workers, "")
 

@@ -154,6 +154,7 @@ class Liveness:
             raise
         self.healthy = True
         self._lobby.update(beat.stats)
+        await self._conversations.mark_departed()
         for worker in beat.dead:
             log.warning("worker_died", extra={"worker": worker})
             self._conversations.mourn(await self._lease.reap(worker))

@@ -4,16 +4,15 @@ A worker takes most of a second to start, so tests share one as long as they lea
 of a test speak a language of their own, so that nobody from another test is ever matched with them.
 """
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from rig import Guest, Service, Worker, get_guest, meet
+from crowd import Crowd
+from rig import Service, Worker
 from visavis.adapters.valkey import PrivateValkey
 
 _tongues = ("".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3))
@@ -73,39 +72,6 @@ async def apart(tmp_path: Path) -> AsyncIterator[Worker]:
 def data_dir(service: Service) -> Path:
     """The folder of the shared service's document store."""
     return service.workers[0].data_dir
-
-
-class Crowd:
-    """Guests of one test."""
-
-    def __init__(self, url: str, tongue: str) -> None:
-        self._url = url
-        self.tongue = tongue
-        self.guests: list[Guest] = []
-
-    async def arrive(self, url: str | None = None, device: str | None = None, **options: Any) -> Guest:
-        """A new guest, connected; from a browser that is remembered, if its device token is given."""
-        url = url or self._url
-        guest = Guest(url, await get_guest(url, device), **options)
-        self.guests.append(guest)
-        await guest.connect()
-        return guest
-
-    async def find(self, guest: Guest, **wishes: Any) -> dict[str, Any]:
-        """Search among the guests of this test."""
-        return await guest.find(**{"languages": [self.tongue], **wishes})
-
-    async def meet(self, a: Guest, b: Guest, **wishes: Any) -> str:
-        """Have two guests of this test find each other; returns the conversation's id."""
-        return await meet(a, b, **{"languages": [self.tongue], **wishes})
-
-    async def pair(self, **wishes: Any) -> tuple[Guest, Guest, str]:
-        """Two new guests in a conversation."""
-        a, b = await self.arrive(), await self.arrive()
-        return a, b, await self.meet(a, b, **wishes)
-
-    async def leave(self) -> None:
-        await asyncio.gather(*(guest.hang_up() for guest in self.guests))
 
 
 @pytest.fixture

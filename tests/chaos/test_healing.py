@@ -16,7 +16,7 @@ import pytest_asyncio
 import redis.asyncio as redis
 import socketio
 
-from conftest import Crowd
+from crowd import Crowd
 from faults import Link, MortalValkey, within
 from rig import ROOT, Guest, Service, Worker, get_guest
 from visavis.core.identity import new_id

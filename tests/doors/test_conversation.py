@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Crowd
+from crowd import Crowd
 from rig import Guest, Worker
 from visavis.core.identity import new_id
 

@@ -11,7 +11,7 @@ import aiohttp
 import jwt
 import pytest
 
-from conftest import Crowd
+from crowd import Crowd
 from faults import memory_of, open_files_of, within
 from rig import SECRETS, Guest, Worker, get_guest
 from visavis.core.identity import new_id

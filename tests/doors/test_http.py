@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from openapi_spec_validator import validate
 
-from conftest import Crowd
+from crowd import Crowd
 from faults import MortalValkey
 from rig import Guest, Worker, get_guest
 from visavis.contract import ROUTES, RULES_VERSION

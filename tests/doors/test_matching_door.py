@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from conftest import Crowd
+from crowd import Crowd
 from faults import within
 from rig import Guest, Worker
 from wire import Wire, auth_of

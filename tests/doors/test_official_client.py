@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from conftest import Crowd
+from crowd import Crowd
 from rig import ROOT, Worker, get_guest
 from visavis.core.identity import new_id
 from wire import auth_of

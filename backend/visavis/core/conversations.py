@@ -75,7 +75,7 @@ class Seat:
 class Peer:
     """A guest connected to this worker."""
 
-    __slots__ = ("guest", "line", "epoch", "seat", "searching", "interests", "welcomed", "early")
+    __slots__ = ("guest", "line", "epoch", "seat", "searching", "blocked", "interests", "welcomed", "early")
 
     def __init__(self, guest: Guest, line: Line) -> None:
         self.guest = guest
@@ -84,6 +84,8 @@ class Peer:
         """0 until Redis has taken note of the connection."""
         self.seat: Seat | None = None
         self.searching = False
+        self.blocked: set[str] = set()
+        """Devices this guest's browser has blocked, as far as is known here."""
         self.interests: tuple[str, ...] = ()
         """What the guest last searched with, counted for what is popular here."""
         self.welcomed = False

@@ -23,8 +23,8 @@ DEBOUNCE = 0.1
 """Seconds between the rounds of a pool."""
 RETRY = 0.5
 """Seconds after which a round that could not be held is tried again."""
-MOST_AVOIDED = 400
-"""Guests and devices a ticket keeps away from; compatibility costs grow with them."""
+MOST_BLOCKED = 400
+"""Blocked devices that a ticket keeps away from, the newest; the cost of a round grows with them."""
 THREAD_FROM = 100
 """Tickets from which a round is computed in a thread, to keep the event loop free."""
 
@@ -52,7 +52,6 @@ class Matchmaker:
         self._tickets: dict[str, tuple[Mode, Ticket]] = {}
         self._rounds: dict[Mode, asyncio.Task[None]] = {}
         self._wanted: dict[Mode, asyncio.Event] = {}
-        self.matched = 0
 
     async def find(self, peer: Peer, asked: FindMatch) -> Searching:
         """Begin to wait, or change what one waits for."""
@@ -118,21 +117,20 @@ class Matchmaker:
         return since
 
     async def _avoided(self, peer: Peer) -> set[str]:
-        """Recent partners and blocked devices. Without the store, blocks made this session still hold."""
-        avoided = set(await self._seats.recent(peer.guest.id))
+        """Recent partners and blocked devices. Without the store, the blocks this connection knows of hold."""
         try:
             cursor = None
             while True:
                 page = await self._documents.find(
                     BLOCKS, "blocker", (peer.guest.device,), limit=200, newest_first=True, cursor=cursor
                 )
-                avoided.update(str(d.data["blocked"]) for d in page.documents)
+                peer.blocked.update(str(d.data["blocked"]) for d in page.documents)
                 cursor = page.cursor
-                if cursor is None or len(avoided) >= MOST_AVOIDED:
+                if cursor is None or len(peer.blocked) >= MOST_BLOCKED:
                     break
         except StoreUnavailable:
             log.warning("blocks_not_read")
-        return avoided
+        return peer.blocked.union(await self._seats.recent(peer.guest.id))
 
     # ------------------------------------------------------------------ rounds
 
@@ -196,7 +194,6 @@ class Matchmaker:
             ]
             for proposal, workers in zip(proposals, await self._pool.claim(mode, proposals), strict=True):
                 if workers is not None:
-                    self.matched += 1
                     self._conversations.seat(proposal.record, workers)
                 else:
                     # One of the two had gone; the other may still fit somebody.

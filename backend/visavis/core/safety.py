@@ -22,6 +22,10 @@ class Safety:
     async def block(self, peer: Peer, asked: Block) -> Done:
         """Keep the two browsers apart for good, and end the conversation as if the guest had left."""
         record, others = await self._others(peer, asked.conversation_id)
+        # Safe first, then for good: without the store the two are parted all the same, and the refusal says
+        # that it has to be asked again to last.
+        peer.blocked.update(other.device for other in others)
+        await self._conversations.end(record.id, peer.guest.id, "left")
         for other in others:
             try:
                 await self._documents.insert(
@@ -30,10 +34,9 @@ class Safety:
                     {"blocker": peer.guest.device, "blocked": other.device, "at": _now()},
                 )
             except Duplicate:
-                pass
+                continue
             except StoreUnavailable:
                 raise Refused("unavailable", retryInMs=RETRY_MS) from None
-        await self._conversations.end(record.id, peer.guest.id, "left")
         return Done()
 
     async def report(self, peer: Peer, asked: Report) -> Reported:

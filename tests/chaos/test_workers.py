@@ -206,6 +206,7 @@ async def test_a_worker_that_sleeps_past_its_lease_wakes_up_to_the_truth(
     late = await people.arrive()
     await late.find(languages=["q" + people.tongue[:2]])
     assert (await waiting.next("match:found"))["conversation"]["partner"]["profile"] == late.created["profile"]
+    assert (await late.next("match:found"))["conversation"]["partner"]["profile"] == waiting.created["profile"]
     found = [name for guest in (a, b, c, d, moved, waiting, late) for name, _ in guest.pushes if name == "match:found"]
     assert len(found) == 6
 

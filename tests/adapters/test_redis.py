@@ -419,6 +419,21 @@ async def test_a_worker_that_was_only_asleep_takes_its_guests_back(workers: Work
     assert replaced.state == "replaced"
 
 
+async def test_a_worker_that_asks_lives_before_its_first_beat(workers: Workers) -> None:
+    """Redis came back empty: who connects or waits again is here, and can be met, whichever worker is the first."""
+    one, two = workers.add("one"), workers.add("two")
+    record, *_ = await seat(one, two)
+    assert len(record.members) == 2
+    (a, epoch), _ = await come(one), await come(two)
+    await workers.raw.delete("v:worker:one")
+    ticket = await enter(one, a, epoch)
+    b, epoch_b, other = await waits(two)
+    await workers.raw.delete("v:worker:two")
+    await two.touch([(b.id, epoch_b)])
+    assert await two.claim("text", [Proposal(record_of(a, b), (ticket, other))]) == [{a.id: "one", b.id: "two"}]
+    assert (await one.beat(b"{}")).reborn
+
+
 async def test_a_worker_that_resigned_is_nobodys_dead(workers: Workers) -> None:
     """It leaves neither a lease nor statistics."""
     one, two = await workers.started("one"), await workers.started("two")

@@ -375,10 +375,25 @@ async def test_a_search_outlives_a_redis_that_lost_everything(
     await mortal.kill()
     await mortal.start()
     late = await crowd.arrive(other.url)
-    await crowd.find(late)
+    assert "ok" in await crowd.find(late)
     found = await late.next("match:found", timeout=3)
     await patient.next("match:found", timeout=3)
     await both_ways(patient, late, found["conversation"]["id"])
+
+
+async def test_a_search_may_begin_before_redis_knows_the_guest_again(crowd: Crowd, mortal: MortalValkey) -> None:
+    """Nobody is told that the session has expired, since it has not."""
+    a, b = await crowd.arrive(), await crowd.arrive()
+    await mortal.kill()
+    await mortal.start()
+    for guest in (a, b):
+        async with asyncio.timeout(2):
+            while "ok" not in (answer := await crowd.find(guest)):
+                assert answer["error"]["code"] == "unavailable", answer
+                await asyncio.sleep(0.02)
+    found = await a.next("match:found", timeout=4)
+    await b.next("match:found", timeout=4)
+    await both_ways(a, b, found["conversation"]["id"])
 
 
 async def test_guests_whose_connections_broke_while_redis_was_away_are_back_by_their_claims(
@@ -408,8 +423,9 @@ async def test_leaving_while_redis_has_forgotten_the_conversation_still_ends_it(
         while "ok" not in await a.ask("conversation:leave", {"conversationId": conversation}):
             await asyncio.sleep(0.02)
     assert (await b.next("conversation:ended", timeout=3))["reason"] == "left"
-    await crowd.find(a)
-    await crowd.find(b)
+    for guest in (a, b):
+        answer = await crowd.find(guest)
+        assert "ok" in answer, answer
     assert (await b.next("match:found", timeout=4))["conversation"]["id"] != conversation
 
 
@@ -490,6 +506,7 @@ async def test_workers_whose_clocks_differ_by_five_minutes_serve_the_same_guests
     for guest, place in ((a, behind), (b, ahead)):
         await guest.hang_up()
         assert (await guest.connect(place.url))["conversation"]["id"] == conversation
+    await told(a, "here", 2)
     await both_ways(a, b, conversation)
     await a.hang_up()
     await b.hang_up()

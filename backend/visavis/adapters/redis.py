@@ -134,7 +134,9 @@ class State:
         claimed: tuple[str, str, bytes] = ("", "", b"")
         if claim is not None:
             claimed = (claim.id, " ".join(m.guest for m in claim.members), _pack(claim))
-        epoch, before, record, places = await self._run("connect", guest.id, self._worker, self._session_ms, *claimed)
+        epoch, before, record, places = await self._run(
+            "connect", guest.id, self._worker, self._lease_ms, self._session_ms, *claimed
+        )
         return Connected(epoch, before.decode(), _record.decode(record) if record else None, _workers(places))
 
     async def disconnect(self, guest: str, epoch: int) -> Workers | None:
@@ -145,7 +147,7 @@ class State:
         if not guests:
             return []
         flat: list[str | int] = [value for pair in guests for value in pair]
-        answers = await self._run("touch", self._worker, self._session_ms, *flat)
+        answers = await self._run("touch", self._worker, self._lease_ms, self._session_ms, *flat)
         return [
             Touched(guest, state.decode(), conversation.decode(), bool(searching), _workers(places))
             for (guest, _), (state, conversation, searching, places) in zip(guests, answers, strict=True)
@@ -202,7 +204,9 @@ class State:
 
     async def enter(self, mode: Mode, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
         packed = _pack(_Waiting(ticket, member))
-        outcome, since = await self._run("enter", ticket.guest, self._worker, epoch, mode, ticket.id, packed)
+        outcome, since = await self._run(
+            "enter", ticket.guest, self._worker, self._lease_ms, epoch, mode, ticket.id, packed
+        )
         return outcome.decode(), int(since)
 
     async def leave(self, guest: str) -> None:

@@ -396,7 +396,7 @@ class Conversations:
                 del self.peers[touched.guest]
                 self._drop(peer)
             elif touched.state == "missing":
-                await self._register(peer, peer.seat.record if peer.seat else None)
+                await self.restore(peer)
             else:
                 await self._compare(peer, touched.conversation, touched.workers)
                 if reborn or touched.state == "back":
@@ -404,6 +404,10 @@ class Conversations:
             if peer.searching and not touched.searching and peer.seat is None:
                 lost.append(peer)
         return lost
+
+    async def restore(self, peer: Peer) -> None:
+        """Tell Redis of a guest it has forgotten, and of the guest's seat."""
+        await self._register(peer, peer.seat.record if peer.seat else None)
 
     async def _compare(self, peer: Peer, conversation: str, workers: Workers) -> None:
         seat = peer.seat

@@ -110,6 +110,9 @@ class Matchmaker:
         guest = peer.guest
         member = Member(guest.id, guest.device, guest.profile)
         outcome, since = await self._pool.enter(mode, ticket, member, peer.epoch)
+        if outcome == "missing":
+            await self._conversations.restore(peer)
+            outcome, since = await self._pool.enter(mode, ticket, member, peer.epoch)
         if outcome != "ok":
             peer.searching = False
             raise Refused("in_conversation" if outcome == "in_conversation" else "session_expired")

@@ -230,7 +230,8 @@ class Pool(Protocol):
     async def enter(self, mode: Mode, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
         """Wait, on the guest's connection of that epoch. An earlier ticket keeps its place.
 
-        Returns ("ok", since), or ("in_conversation" | "replaced", 0).
+        Returns ("ok", since), or ("in_conversation" | "replaced" | "missing", 0): as with `touch`, Redis may have
+        forgotten the guest.
         """
 
     async def leave(self, guest: str) -> None:

@@ -1,6 +1,7 @@
--- A guest's newest connection. ARGV: guest, worker, session ms, claimed conversation ('' for none),
--- its members, its record. Returns epoch, worker of the connection before, record ('' for none), places.
-local guest, worker, ttl, claimed, claimed_members, claimed_record = unpack(ARGV)
+-- A guest's newest connection. ARGV: guest, worker, lease ms, session ms, claimed conversation
+-- ('' for none), its members, its record. Returns epoch, worker of the connection before, record ('' for none), places.
+local guest, worker, lease, ttl, claimed, claimed_members, claimed_record = unpack(ARGV)
+lives(worker, lease)
 local key = P .. 'guest:' .. guest
 local before = redis.call('HGET', key, 'worker') or ''
 -- By the clock, so that a Redis that forgot everything does not give out an epoch for the second time.

@@ -1,7 +1,11 @@
--- Begin to wait. ARGV: guest, worker, epoch, pool, ticket id, ticket. Returns {outcome, since}.
-local guest, worker, epoch, pool, ticket, packed = unpack(ARGV)
+-- Begin to wait. ARGV: guest, worker, lease ms, epoch, pool, ticket id, ticket. Returns {outcome, since}.
+local guest, worker, lease, epoch, pool, ticket, packed = unpack(ARGV)
+lives(worker, lease)
 local key = P .. 'guest:' .. guest
 local found = redis.call('HMGET', key, 'worker', 'pool', 'epoch')
+if not found[3] then
+  return { 'missing', 0 }
+end
 if found[1] ~= worker or found[3] ~= epoch then
   return { 'replaced', 0 }
 end

@@ -7,6 +7,11 @@ local function now()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- A worker that asks for something lives, also when Redis has lost its lease and the next beat is to come.
+local function lives(worker, lease)
+  redis.call('SET', P .. 'worker:' .. worker, '1', 'NX', 'PX', lease)
+end
+
 -- The worker a guest is connected to; '' when away, or when that worker's lease has run out.
 local function location(guest)
   local worker = redis.call('HGET', P .. 'guest:' .. guest, 'worker')

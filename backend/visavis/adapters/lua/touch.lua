@@ -1,8 +1,9 @@
--- Renew sessions and report. ARGV: worker, session ms, then guest, epoch, guest, epoch...
+-- Renew sessions and report. ARGV: worker, lease ms, session ms, then guest, epoch, guest, epoch...
 -- Returns for each: state, conversation, searching (0 or 1), places.
-local worker, ttl = ARGV[1], ARGV[2]
+local worker, lease, ttl = unpack(ARGV, 1, 3)
+lives(worker, lease)
 local answers = {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local guest, epoch = ARGV[i], ARGV[i + 1]
   local key = P .. 'guest:' .. guest
   local found = redis.call('HMGET', key, 'epoch', 'worker', 'ticket')

@@ -16,7 +16,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import engineio
@@ -271,9 +271,16 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # untyped upstream
 class _Connection:
     """One client's connection, from its first byte: the Line of its peer, once it said who it is."""
 
-    __slots__ = ("socket", "bucket", "peer", "introduced", "_patience", "_timer", "_most_bytes", "_cut")
+    __slots__ = ("socket", "bucket", "peer", "introduced", "_patience", "_timer", "_most_bytes", "_cut", "_spawn")
 
-    def __init__(self, socket: Any, bucket: _Bucket, most_bytes: int, patience: float) -> None:
+    def __init__(
+        self,
+        socket: Any,
+        bucket: _Bucket,
+        most_bytes: int,
+        patience: float,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
         self.socket = socket
         self.bucket = bucket
         self.peer: Peer | None = None
@@ -283,6 +290,7 @@ class _Connection:
         self._timer: asyncio.TimerHandle | None = None
         self._most_bytes = most_bytes
         self._cut = False
+        self._spawn = spawn
 
     def await_introduction(self) -> None:
         """Hang up if the client does not say in time who it is; pings alone are no reason to stay."""
@@ -315,9 +323,7 @@ class _Connection:
         if self._cut:
             return
         self._cut = True
-        task = asyncio.get_running_loop().create_task(self.socket.close(wait=False, abort=True))
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
+        self._spawn(self.socket.close(wait=False, abort=True))
         # A writer stuck on a full socket is freed only by breaking the socket.
         transport = getattr(self.socket, "transport", None)
         if transport is not None:
@@ -330,12 +336,7 @@ class _Connection:
             self.push(encode_push(last_words))
         # Socket.IO DISCONNECT: tells the client that it was meant, so it does not come back by itself.
         self.send("1")
-        task = asyncio.get_running_loop().create_task(self.socket.close(wait=False))
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
-
-
-_closing: set[asyncio.Task[None]] = set()
+        self._spawn(self.socket.close(wait=False))
 
 
 class Gateway:
@@ -372,6 +373,7 @@ class Gateway:
         self._bucket_size = bucket_size
         self._bucket_per_second = bucket_per_second
         self._connections: dict[str, _Connection] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self.draining = False
         Payload.max_decode_packets = MOST_PACKETS
         self._server = _Server(
@@ -404,6 +406,7 @@ class Gateway:
             _Bucket(self._bucket_size, self._bucket_per_second),
             self._max_queue_bytes,
             self._patience,
+            self._spawn,
         )
         connection.await_introduction()
 
@@ -517,6 +520,11 @@ class Gateway:
         if wait := connection.bucket.take(cost):
             raise Refused("rate_limited", retryInMs=wait)
 
+    def _spawn(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     # ------------------------------------------------------------------ stopping
 
     async def drain(self, within: float) -> None:
@@ -533,7 +541,7 @@ class Gateway:
             await asyncio.sleep(0.05)
         for connection in list(self._connections.values()):
             connection.close()
-        await asyncio.gather(*_closing, return_exceptions=True)
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await self._server.shutdown()
 
 

@@ -58,6 +58,8 @@ export interface Outbox {
  * the server discards a POST of more than 16 packets; this leaves room for receipts and the like.
  */
 const WINDOW = 8;
+/** After a refusal for haste it is one at a time, and one more for each so many that were taken. */
+const PATIENT_FOR = 8;
 const FAILED_AFTER_MS = 8_000;
 /** Accepted, but no receipt: how long until it is sent again, and at most after repeated silence. */
 const FIRST_SILENCE_MS = 4_000;
@@ -86,6 +88,7 @@ export function createOutbox(
   /** The next number to put on the wire in this pass. */
   let cursor = delivered + 1;
   let unanswered = 0;
+  let width = WINDOW;
   let open = false;
   let here = false;
   let over = false;
@@ -96,7 +99,7 @@ export function createOutbox(
   let failTimer: Cancel | null = null;
 
   function pump(): void {
-    while (open && !over && pause === null && unanswered < WINDOW && cursor <= last) {
+    while (open && !over && pause === null && unanswered < Math.floor(width) && cursor <= last) {
       const item = items.get(cursor);
       cursor += 1;
       if (item !== undefined) emit(item);
@@ -112,14 +115,25 @@ export function createOutbox(
       if (over) return;
       if ("ok" in outcome) {
         setbacks = 0;
+        width = Math.min(WINDOW, width + 1 / PATIENT_FOR);
         if (!item.accepted) {
           item.accepted = true;
+          // While others are taken, the ones behind them wait; they have not failed.
+          hope();
           outside.accepted(item, outcome.ok.at);
         }
         listen();
       } else if (open && item.seq > delivered) {
         const { error } = outcome;
-        if (passes(error)) setBack(error.retryInMs);
+        if (error.code === "rate_limited") {
+          // A server cuts who keeps pressing; what it took before needs no repeating.
+          width = 1;
+          cursor = Math.min(cursor, item.seq);
+          pause ??= env.after(error.retryInMs ?? FIRST_SETBACK_MS, () => {
+            pause = null;
+            pump();
+          });
+        } else if (passes(error)) setBack(error.retryInMs);
         else if (error.code === "not_in_conversation" || item.refused) setBack(null);
         else if (item.body === sent) {
           item.refused = true;

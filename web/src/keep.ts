@@ -1,9 +1,10 @@
 /** What is kept in this browser, as JSON under a name. Where nothing may be kept it lasts as long as the page. */
 import type { Storage } from "./env";
+import type { Fits } from "./shape";
 
 export interface Keep {
-  /** What was kept, or null. The shape is the writer's word: a name whose shape changes gets a new number. */
-  read(name: string): unknown;
+  /** What was kept, or null; null as well if it does not fit. A name whose shape changes gets a new number. */
+  read(name: string, fits?: Fits): unknown;
   /** Whether it fitted. */
   write(name: string, value: unknown): boolean;
   forget(name: string): void;
@@ -13,10 +14,11 @@ export function keepIn(storage: Storage | null): Keep {
   const fallback = new Map<string, string>();
   const key = (name: string) => `visavis.${name}`;
   return {
-    read(name) {
+    read(name, fits = () => true) {
       try {
         const text = fallback.get(name) ?? storage?.getItem(key(name)) ?? null;
-        return text === null ? null : (JSON.parse(text) as unknown);
+        const value: unknown = text === null ? null : JSON.parse(text);
+        return fits(value) ? value : null;
       } catch {
         return null;
       }

@@ -4,6 +4,7 @@ import type { Env } from "./env";
 import { normaliseInterest } from "./interest";
 import type { Keep } from "./keep";
 import type { LobbyView, Store } from "./model";
+import { isList, isRecord, isText } from "./shape";
 import { store } from "./store";
 
 export interface Lobby {
@@ -21,15 +22,18 @@ export interface Lobby {
 const CHOICES = "choices.1";
 
 export function createLobby(env: Env, local: Keep): Lobby {
-  const kept = (local.read(CHOICES) ?? {}) as Partial<Pick<LobbyView, "mode" | "interests" | "languages">>;
+  const kept = local.read(CHOICES, isRecord({ mode: isText, interests: isList(isText), languages: isList(isText) })) as Pick<
+    LobbyView,
+    "mode" | "interests" | "languages"
+  > | null;
   const view = store<LobbyView>({
     online: 0,
     waiting: 0,
     popular: [],
     modes: ["text"],
-    mode: kept.mode ?? "text",
-    interests: kept.interests ?? [],
-    languages: kept.languages ?? primaryLanguages(env.languages),
+    mode: kept?.mode ?? "text",
+    interests: [...new Set(kept?.interests.map(normaliseInterest))].filter((interest) => interest !== "").slice(0, MAX_INTERESTS),
+    languages: primaryLanguages(kept?.languages ?? env.languages),
   });
 
   function choose(change: Partial<LobbyView>): void {

@@ -9,6 +9,7 @@ import { CONTRACT, type ErrorCode, type GuestCreated, type Profile, type ServerI
 import type { Cancel, Env } from "./env";
 import type { Keep } from "./keep";
 import type { SessionView, Store } from "./model";
+import { isNumber, isRecord, isText } from "./shape";
 import { failureOf, UNREACHABLE, type Connection, type Failure, type Outcome } from "./socket";
 import { store } from "./store";
 
@@ -28,6 +29,11 @@ export interface Session {
 }
 
 const GUEST = "guest.1";
+const isGuest = isRecord({
+  token: isText,
+  expiresAt: isNumber,
+  profile: isRecord({ name: isText, hue: isNumber }),
+});
 const TAB = "tab";
 const RELOADED = "reloaded";
 const DEVICE = "device";
@@ -55,7 +61,7 @@ export function createSession(
 ): Session {
   const { tab, browser } = keeps;
   const view = store<SessionView>({ phase: "loading" });
-  let guest = tab.read(GUEST) as Guest | null;
+  let guest = tab.read(GUEST, isGuest) as Guest | null;
   let info: ServerInfo | null = null;
   let retries = 0;
   let retryTimer: Cancel | null = null;

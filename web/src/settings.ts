@@ -3,6 +3,7 @@ import type { Env } from "./env";
 import type { Keep } from "./keep";
 import { primaryLanguages } from "./lobby";
 import type { Locale, SettingsView, Store } from "./model";
+import { isFlag, isOneOf, isRecord } from "./shape";
 import { store } from "./store";
 
 export interface Settings {
@@ -12,10 +13,13 @@ export interface Settings {
 
 const SETTINGS = "settings.1";
 const LOCALES: readonly Locale[] = ["en", "es", "ar"];
+const FITS = { theme: isOneOf("system", "light", "dark"), sounds: isFlag, locale: isOneOf(...LOCALES) };
 
 export function createSettings(env: Env, local: Keep): Settings {
   // Chosen once, kept for good: only what differs from the defaults, so that a default may change its mind.
-  let chosen = (local.read(SETTINGS) ?? {}) as Partial<SettingsView>;
+  const kept = Object.entries(local.read(SETTINGS, isRecord()) ?? {});
+  const fitting = kept.filter(([name, value]) => name in FITS && FITS[name as keyof typeof FITS](value));
+  let chosen = Object.fromEntries(fitting) as Partial<SettingsView>;
   const defaults: SettingsView = { theme: "system", sounds: true, locale: preferred(env.languages) };
   const view = store<SettingsView>({ ...defaults, ...chosen });
   return {

@@ -3,6 +3,7 @@ import { Speaking, useSpeech } from "./i18n/useSpeech";
 import type { SessionView, Visavis } from "./model";
 import { Announcer } from "./screens/announce";
 import { ArrivalContext, createArrive } from "./screens/arrival";
+import { Broken, Unbroken } from "./screens/Broken";
 import { Failed } from "./screens/Failed";
 import { LinkBanner } from "./screens/LinkBanner";
 import { Lobby } from "./screens/Lobby";
@@ -27,7 +28,9 @@ export function App({ visavis }: { readonly visavis: Visavis }) {
       <Speaking locale={locale}>
         <ArrivalContext value={arrive}>
           <Announcer>
-            <Page />
+            <Unbroken otherwise={<Broken />}>
+              <Page />
+            </Unbroken>
           </Announcer>
         </ArrivalContext>
       </Speaking>

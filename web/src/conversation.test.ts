@@ -289,7 +289,7 @@ describe("the end", () => {
     network.guestOf(ann).talk = null;
     network.cut(ann);
     await network.clock.run(1_000);
-    expect(ann.talk).toMatchObject({ ended: "lost", presence: "lost" });
+    expect(ann.talk).toMatchObject({ ended: "missed", presence: "lost" });
   });
 
   it("is found out by asking anew when the server denies the seat", async () => {
@@ -298,7 +298,7 @@ describe("the end", () => {
     network.guestOf(ann).talk = null;
     ann.app.say("anybody?", null);
     await network.clock.run(1_000);
-    expect(ann.talk.ended).toBe("lost");
+    expect(ann.talk.ended).toBe("missed");
     expect(ann.deliveries).toEqual(["lost"]);
   });
 

@@ -18,8 +18,10 @@ import { createInbox, createOutbox, type Inbox, type InboxState, type Outbox, ty
 import type { Cancel, Env } from "./env";
 import type { Keep } from "./keep";
 import type { ConversationView, Delivery, MessageView, Moment, Store } from "./model";
+import { either, isFlag, isList, isNothing, isNumber, isOneOf, isRecord, isText } from "./shape";
 import { type Connection, type Failure, type Outcome } from "./socket";
 import { store } from "./store";
+import { isVisible } from "./visible";
 
 type Code = ErrorCode | "unreachable";
 
@@ -46,6 +48,39 @@ interface Kept {
   readonly blocked: boolean;
   readonly reported: boolean;
 }
+
+const isKept = isRecord({
+  seated: isRecord({
+    id: isText,
+    claim: isText,
+    startedAt: isNumber,
+    partner: isRecord({ seat: isNumber, state: isOneOf("here", "away"), profile: isRecord({ name: isText, hue: isNumber }) }),
+    why: isRecord({ interests: isList(isText), languages: isList(isText) }),
+  }),
+  said: isList(
+    isRecord({
+      id: isText,
+      mine: isFlag,
+      seq: isNumber,
+      text: either(isText, isNothing),
+      at: isNumber,
+      replyTo: either(isText, isNothing),
+      refused: isFlag,
+      reactions: isRecord({ mine: either(isText, isNothing), theirs: either(isText, isNothing) }),
+    }),
+  ),
+  outbox: isRecord({
+    last: isNumber,
+    delivered: isNumber,
+    read: isNumber,
+    items: isList(isRecord({ id: isText, seq: isNumber, body: isRecord({ kind: isText }), accepted: isFlag, refused: isFlag })),
+  }),
+  inbox: isRecord({ applied: isNumber, read: isNumber }),
+  draft: isText,
+  ended: isOneOf("left", "lost", "missed", "me", null),
+  blocked: isFlag,
+  reported: isFlag,
+});
 
 /** One conversation from its first moment until it is put away. */
 interface Talk {
@@ -144,7 +179,7 @@ export function createConversation(
     view.set({
       id: seated.id,
       partner: seated.partner.profile,
-      presence: ended === "left" || ended === "lost" ? ended : seated.partner.state,
+      presence: ended === "left" ? "left" : ended === "lost" || ended === "missed" ? "lost" : seated.partner.state,
       typing: talk.partnerTyping && ended === null && seated.partner.state === "here",
       why: seated.why,
       startedAt: seated.startedAt,
@@ -487,7 +522,7 @@ export function createConversation(
     if (tell) tellTyping(false);
   }
 
-  const kept = session.read(TALK) as Kept | null;
+  const kept = session.read(TALK, isKept) as Kept | null;
   if (kept !== null) {
     talk = open(kept.seated, kept);
     show();
@@ -504,7 +539,7 @@ export function createConversation(
       }
       session.forget(LEAVING);
       if (seated === null) {
-        end("lost");
+        end("missed");
         return false;
       }
       // Ended here means that this guest left or that the partner did; a seat the server still holds is left.
@@ -512,7 +547,7 @@ export function createConversation(
         await leaveSeat(seated.id);
         return false;
       }
-      if (talk?.seated.id !== seated.id) end("lost");
+      if (talk?.seated.id !== seated.id) end("missed");
       begin(seated);
       return true;
     },
@@ -525,7 +560,7 @@ export function createConversation(
     },
     abandon: () => {
       session.forget(LEAVING);
-      end("lost");
+      end("missed");
     },
     discard() {
       session.forget(LEAVING);
@@ -540,7 +575,7 @@ export function createConversation(
       const current = live();
       // The limit counts characters as the server does; half a surrogate pair is no character at all.
       const words = text.replace(/\p{Surrogate}/gu, "\ufffd").trim();
-      if (current === null || words === "" || Array.from(words).length > MAX_TEXT) return false;
+      if (current === null || !isVisible(words) || Array.from(words).length > MAX_TEXT) return false;
       stopTyping(true);
       const id = newId();
       const quoted = replyTo !== null && current.byId.has(replyTo) ? replyTo : null;

@@ -6,20 +6,24 @@ import { browserEnv } from "./env";
 import { createSounds } from "./sound";
 import { createVisavis } from "./visavis";
 
-/** Once per tab and hour: an old page asks for a part that a newer server no longer has. */
+/** Once per tab and hour. */
 const RELOADED = "visavis.reloadedForParts";
 const AGAIN_MS = 3_600_000;
 
-window.addEventListener("vite:preloadError", (event) => {
+/** A part is missing: an old page asks for what a newer server no longer has, or the network is away. */
+window.addEventListener("vite:preloadError", () => void reloadIfAnswered());
+
+async function reloadIfAnswered() {
   try {
+    // While the server cannot be reached, a reload would throw away a page that still works.
+    if (!(await fetch("/api/info", { cache: "no-store" })).ok) return;
     if (Date.now() - Number(sessionStorage.getItem(RELOADED) ?? 0) < AGAIN_MS) return;
     sessionStorage.setItem(RELOADED, String(Date.now()));
   } catch {
     return;
   }
-  event.preventDefault();
   location.reload();
-});
+}
 
 const visavis = createVisavis(browserEnv());
 const play = createSounds();

@@ -95,8 +95,11 @@ export interface ConversationView {
   readonly typing: boolean;
   readonly why: Why;
   readonly startedAt: number;
-  /** Over: readable, nothing can be sent. `me`: this guest left, blocked included. */
-  readonly ended: "left" | "lost" | "me" | null;
+  /**
+   * Over: readable, nothing can be sent. `left`, `lost`: the partner went, or did not come back. `missed`: it ended
+   * while this guest was away, and nobody here knows how. `me`: this guest left, blocked included.
+   */
+  readonly ended: "left" | "lost" | "missed" | "me" | null;
   readonly blocked: boolean;
   readonly reported: boolean;
   readonly messages: readonly MessageView[];

@@ -130,7 +130,7 @@ describe("a session", () => {
     await network.clock.run(2_000);
     expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
     expect(ann.token).not.toBe(before);
-    expect(ann.talk.ended).toBe("lost");
+    expect(ann.talk.ended).toBe("missed");
     expect(network.attempts.find(({ auth }) => auth.token === ann.token)?.auth.claim).toBeNull();
   });
 

@@ -207,6 +207,7 @@ export const ar: Texts = {
   "chat.settings": "الإعدادات",
   "chat.endedLeft": "غادر {name} المحادثة.",
   "chat.endedLost": "لم يعد اتصال {name}.",
+  "chat.endedMissed": "انتهت المحادثة في أثناء غيابك.",
   "chat.endedMe": "غادرت المحادثة.",
   "chat.endedBlocked": "حظرت {name}. لن تلتقيا مرة أخرى.",
   "chat.endedReadable": "يمكنك قراءتها إلى أن تغادر هذه الصفحة.",
@@ -276,6 +277,10 @@ export const ar: Texts = {
   "replaced.title": "Visavis مفتوح في نافذة أخرى",
   "replaced.line": "يمكنك أن تكون في نافذة واحدة فقط. محادثتك مستمرة هناك.",
   "replaced.take": "استخدمه هنا",
+
+  "broken.title": "حدث خطأ في هذه الصفحة",
+  "broken.line": "عادةً ما تكفي إعادة تحميلها، والمحادثة الجارية تبقى كما هي بعد ذلك.",
+  "broken.reload": "إعادة التحميل",
 
   "failed.title": "لا يمكننا إدخالك الآن",
   "failed.unreachableTitle": "تعذّر الوصول إلى الخادم",

@@ -164,6 +164,7 @@ export const en = {
   "chat.settings": "Settings",
   "chat.endedLeft": "{name} left the conversation.",
   "chat.endedLost": "{name}’s connection didn’t come back.",
+  "chat.endedMissed": "The conversation ended while you were away.",
   "chat.endedMe": "You left the conversation.",
   "chat.endedBlocked": "You blocked {name}. You two won’t be matched again.",
   "chat.endedReadable": "You can read it until you leave this page.",
@@ -226,6 +227,10 @@ export const en = {
   "replaced.title": "Visavis is open in another window",
   "replaced.line": "You can be in one window at a time. Your conversation goes on over there.",
   "replaced.take": "Use it here instead",
+
+  "broken.title": "Something went wrong on this page",
+  "broken.line": "Reloading it usually helps. A conversation that goes on is still there afterwards.",
+  "broken.reload": "Reload",
 
   "failed.title": "We can’t let you in right now",
   "failed.unreachableTitle": "The server can’t be reached",

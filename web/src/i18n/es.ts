@@ -177,6 +177,7 @@ export const es: Texts = {
   "chat.settings": "Ajustes",
   "chat.endedLeft": "{name} se ha ido de la conversación.",
   "chat.endedLost": "La conexión de {name} no ha vuelto.",
+  "chat.endedMissed": "La conversación terminó mientras no estabas.",
   "chat.endedMe": "Te has ido de la conversación.",
   "chat.endedBlocked": "Has bloqueado a {name}. No volveréis a coincidir.",
   "chat.endedReadable": "Puedes leerla hasta que dejes esta página.",
@@ -239,6 +240,10 @@ export const es: Texts = {
   "replaced.title": "Visavis está abierto en otra ventana",
   "replaced.line": "Solo puedes estar en una ventana a la vez. Tu conversación sigue allí.",
   "replaced.take": "Usarlo aquí",
+
+  "broken.title": "Algo ha fallado en esta página",
+  "broken.line": "Suele bastar con recargarla. Una conversación en curso seguirá ahí después.",
+  "broken.reload": "Recargar",
 
   "failed.title": "Ahora mismo no podemos dejarte entrar",
   "failed.unreachableTitle": "No se llega al servidor",

@@ -1,4 +1,4 @@
-import { lazy, Suspense, use, useEffect, useRef, useState } from "react";
+import { use, useEffect, useRef, useState } from "react";
 import type { Profile } from "../contract.gen";
 import { useSpeech } from "../i18n/useSpeech";
 import type { ConversationView } from "../model";
@@ -6,17 +6,16 @@ import { Face } from "../ui/Face";
 import { useStore } from "../useStore";
 import { useAnnounce } from "./announce";
 import { ArrivalContext } from "./arrival";
+import { BlockDialog } from "./conversation/BlockDialog";
 import { Composer } from "./conversation/Composer";
+import { DeleteDialog } from "./conversation/DeleteDialog";
 import { Ended } from "./conversation/Ended";
 import { MessageList } from "./conversation/MessageList";
 import { PartnerCard, SideLogo, whyWords } from "./conversation/PartnerCard";
+import { ReportDialog } from "./conversation/ReportDialog";
 import { Skip } from "./conversation/Skip";
 import { useVisavis } from "./useVisavis";
 import { useWatching } from "./useWatching";
-
-const BlockDialog = lazy(() => import("./conversation/BlockDialog"));
-const ReportDialog = lazy(() => import("./conversation/ReportDialog"));
-const DeleteDialog = lazy(() => import("./conversation/DeleteDialog"));
 
 type Open = { readonly what: "block" | "report" } | { readonly what: "delete"; readonly id: string };
 
@@ -162,18 +161,10 @@ export default function Conversation({ conversation, me }: Props) {
           />
         )}
       </main>
-      {open !== null && (
-        <Suspense>
-          {open.what === "block" && <BlockDialog conversation={conversation} onClose={closeDialog} />}
-          {open.what === "report" && <ReportDialog conversation={conversation} onClose={closeDialog} />}
-          {open.what === "delete" && (
-            <DeleteDialog
-              partnerName={partner.name}
-              onDelete={() => visavis.remove(open.id)}
-              onClose={closeDialog}
-            />
-          )}
-        </Suspense>
+      {open?.what === "block" && <BlockDialog conversation={conversation} onClose={closeDialog} />}
+      {open?.what === "report" && <ReportDialog conversation={conversation} onClose={closeDialog} />}
+      {open?.what === "delete" && (
+        <DeleteDialog partnerName={partner.name} onDelete={() => visavis.remove(open.id)} onClose={closeDialog} />
       )}
     </div>
   );

@@ -1,12 +1,10 @@
-import { lazy, Suspense, useId, useRef, useState } from "react";
+import { useId, useRef, useState } from "react";
 import { useSpeech } from "../i18n/useSpeech";
 import { Button } from "../ui/Button";
 import { Icon } from "../ui/Icon";
 import { useStore } from "../useStore";
 import { useAnnounce } from "./announce";
 import { useVisavis } from "./useVisavis";
-
-const QrCode = lazy(() => import("../ui/QrCode"));
 
 /** Nobody else is here: the address, ready to hand to someone. */
 export function Invite() {
@@ -16,6 +14,7 @@ export function Invite() {
   const announce = useAnnounce();
   const [copied, setCopied] = useState<"yes" | "no" | null>(null);
   const [qr, setQr] = useState(false);
+  const [QrCode, setQrCode] = useState<typeof import("../ui/QrCode").default | null>(null);
   const field = useRef<HTMLInputElement>(null);
   const ids = useId();
   const address = `${location.origin}/`;
@@ -30,6 +29,18 @@ export function Invite() {
       // No clipboard without https or permission: selected, it is one key away.
       setCopied("no");
       field.current?.select();
+    }
+  }
+
+  async function toggleQr() {
+    setQr(!qr);
+    if (qr || QrCode !== null) return;
+    try {
+      const part = await import("../ui/QrCode");
+      setQrCode(() => part.default);
+    } catch {
+      // The network went in this moment: the next press tries again.
+      setQr(false);
     }
   }
 
@@ -68,7 +79,7 @@ export function Invite() {
               {t("search.share")}
             </Button>
           )}
-          <Button size="medium" aria-expanded={qr} onClick={() => setQr(!qr)}>
+          <Button size="medium" aria-expanded={qr} onClick={() => void toggleQr()}>
             <Icon name="qr" />
             {t("search.qr")}
           </Button>
@@ -80,9 +91,7 @@ export function Invite() {
         )}
         {qr && (
           <div className="mt-4 flex min-h-52 justify-center">
-            <Suspense>
-              <QrCode text={address} label={t("search.qrLabel")} />
-            </Suspense>
+            {QrCode !== null && <QrCode text={address} label={t("search.qrLabel")} />}
           </div>
         )}
       </div>

@@ -23,7 +23,7 @@ function ownName(code: string): string {
   }
 }
 
-export default function LanguagesDialog({ onClose }: { readonly onClose: () => void }) {
+export function LanguagesDialog({ onClose }: { readonly onClose: () => void }) {
   const speech = useSpeech();
   const { t } = speech;
   const visavis = useVisavis();

@@ -1,4 +1,4 @@
-import { type SubmitEvent, lazy, Suspense, useId, useRef, useState } from "react";
+import { type SubmitEvent, useId, useRef, useState } from "react";
 import { MAX_INTEREST, MAX_INTERESTS, MAX_LANGUAGES, type Mode, type Profile } from "../contract.gen";
 import { useSpeech } from "../i18n/useSpeech";
 import { useStore } from "../useStore";
@@ -9,12 +9,11 @@ import { Icon } from "../ui/Icon";
 import { Segmented } from "../ui/Segmented";
 import { useAnnounce } from "./announce";
 import { useArrival } from "./arrival";
+import { LanguagesDialog } from "./LanguagesDialog";
 import { problemWords } from "./problem";
 import { TopBar } from "./TopBar";
 import { isFree, useKeys } from "./useKeys";
 import { useVisavis } from "./useVisavis";
-
-const LanguagesDialog = lazy(() => import("./LanguagesDialog"));
 
 const MODES: readonly Mode[] = ["text", "voice", "video"];
 const POPULAR_SHOWN = 8;
@@ -25,6 +24,7 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
   const visavis = useVisavis();
   const lobby = useStore(visavis.lobby);
   const search = useStore(visavis.search);
+  const session = useStore(visavis.session);
   const announce = useAnnounce();
   const [going, setGoing] = useState(false);
   const [choosing, setChoosing] = useState(false);
@@ -57,8 +57,15 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
   const full = lobby.interests.length >= MAX_INTERESTS;
   const popular = lobby.popular.filter(({ interest }) => !lobby.interests.includes(interest)).slice(0, POPULAR_SHOWN);
   const problem = search.phase === "idle" ? search.problem : null;
-  const here =
-    lobby.online === 0 ? t("lobby.nobody") : lobby.online === 1 ? t("lobby.justYou") : tn("lobby.online", lobby.online);
+  // While the connection is away nobody knows who is here.
+  const known = session.phase === "ready" && session.link === "online";
+  const here = !known
+    ? t("app.loading")
+    : lobby.online === 0
+      ? t("lobby.nobody")
+      : lobby.online === 1
+        ? t("lobby.justYou")
+        : tn("lobby.online", lobby.online);
 
   return (
     <div data-screen="lobby" className="screen flex flex-col max-lg:tall:pb-32">
@@ -97,7 +104,7 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
             </div>
 
             <p className="mt-5 flex items-center gap-2.5 text-soft lg:mt-8" data-testid="online" style={{ "--hue": profile.hue }}>
-              <span aria-hidden="true" className={`mx-1 size-2.5 shrink-0 rounded-full ${lobby.online > 1 ? "hue-dot" : "border-2 border-edge"}`} />
+              <span aria-hidden="true" className={`mx-1 size-2.5 shrink-0 rounded-full ${known && lobby.online > 1 ? "hue-dot" : "border-2 border-edge"}`} />
               {here}
             </p>
             <p className="mt-1.5 flex items-center gap-2.5 text-soft">
@@ -235,11 +242,7 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
           </section>
         </form>
       </main>
-      {choosing && (
-        <Suspense>
-          <LanguagesDialog onClose={() => setChoosing(false)} />
-        </Suspense>
-      )}
+      {choosing && <LanguagesDialog onClose={() => setChoosing(false)} />}
     </div>
   );
 }

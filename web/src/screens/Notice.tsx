@@ -4,7 +4,7 @@ import { Logo } from "../ui/Face";
 import { useArrival } from "./arrival";
 
 interface Props {
-  readonly screen: "under-age" | "failed" | "replaced";
+  readonly screen: "under-age" | "failed" | "replaced" | "broken";
   readonly picture: ReactNode;
   readonly title: string;
   readonly children: ReactNode;

@@ -22,7 +22,7 @@ const KEYS: readonly (readonly [readonly string[], PlainKey])[] = [
   [["Del"], "settings.key.delete"],
 ];
 
-export default function SettingsDialog({ onClose }: { readonly onClose: () => void }) {
+export function SettingsDialog({ onClose }: { readonly onClose: () => void }) {
   const { t } = useSpeech();
   const visavis = useVisavis();
   const settings = useStore(visavis.settings);

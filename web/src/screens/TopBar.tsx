@@ -1,10 +1,9 @@
-import { lazy, Suspense, useState } from "react";
+import { useState } from "react";
 import { useSpeech } from "../i18n/useSpeech";
 import { IconButton } from "../ui/Button";
 import { Logo } from "../ui/Face";
 import { Icon } from "../ui/Icon";
-
-const SettingsDialog = lazy(() => import("./SettingsDialog"));
+import { SettingsDialog } from "./SettingsDialog";
 
 export function TopBar() {
   const { t } = useSpeech();
@@ -18,11 +17,7 @@ export function TopBar() {
       <IconButton label={t("settings.title")} onClick={() => setSettings(true)} className="-me-2 size-11 rounded-xl">
         <Icon name="settings" className="size-6" />
       </IconButton>
-      {settings && (
-        <Suspense>
-          <SettingsDialog onClose={() => setSettings(false)} />
-        </Suspense>
-      )}
+      {settings && <SettingsDialog onClose={() => setSettings(false)} />}
     </header>
   );
 }

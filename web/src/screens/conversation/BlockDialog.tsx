@@ -12,7 +12,7 @@ interface Props {
   readonly onClose: () => void;
 }
 
-export default function BlockDialog({ conversation, onClose }: Props) {
+export function BlockDialog({ conversation, onClose }: Props) {
   const speech = useSpeech();
   const { t } = speech;
   const visavis = useVisavis();

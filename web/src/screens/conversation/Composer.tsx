@@ -1,4 +1,4 @@
-import { type KeyboardEvent, lazy, type RefObject, Suspense, useLayoutEffect, useState } from "react";
+import { type KeyboardEvent, type RefObject, useLayoutEffect, useState } from "react";
 import { MAX_TEXT, type Profile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { MessageView } from "../../model";
@@ -6,8 +6,8 @@ import { IconButton } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
 import { plainLine } from "../../ui/plain";
 import { Pop } from "../../ui/Pop";
-
-const EmojiPicker = lazy(() => import("./EmojiPicker"));
+import { isVisible } from "../../visible";
+import { EmojiPicker } from "./EmojiPicker";
 
 interface Props {
   readonly fieldRef: RefObject<HTMLTextAreaElement | null>;
@@ -23,6 +23,8 @@ interface Props {
 }
 
 const NEAR_LIMIT = 200;
+/** A whole book pasted by mistake would stop the page at every key. */
+const MOST_TYPED = 5 * MAX_TEXT;
 const TALLEST_PX = 176;
 
 /** On a touch screen Enter is a new line: there is a button under the thumb. */
@@ -34,7 +36,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
   const [picking, setPicking] = useState(false);
   // The server counts characters, not UTF-16 units; counting them all matters only near the end.
   const left = text.length > MAX_TEXT - NEAR_LIMIT ? MAX_TEXT - Array.from(text).length : MAX_TEXT;
-  const sendable = text.trim() !== "" && left >= 0;
+  const sendable = isVisible(text) && left >= 0;
 
   useLayoutEffect(() => {
     const element = fieldRef.current;
@@ -112,6 +114,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
             placeholder={t("chat.composeTo", { name: partner.name })}
             aria-invalid={left < 0}
             enterKeyHint="enter"
+            maxLength={MOST_TYPED}
             onChange={(event) => change(event.target.value)}
             onKeyDown={keyDown}
             className="min-h-12 flex-1 resize-none bg-transparent py-[0.7rem] ps-4.5 leading-[1.6rem] outline-none"
@@ -126,9 +129,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
               </IconButton>
             )}
           >
-            <Suspense fallback={<div className="h-64 w-[20.5rem] max-w-[calc(100vw-2rem)]" />}>
-              <EmojiPicker onPick={insert} itemLabel={(emoji) => emoji} />
-            </Suspense>
+            <EmojiPicker onPick={insert} itemLabel={(emoji) => emoji} />
           </Pop>
         </div>
         <button

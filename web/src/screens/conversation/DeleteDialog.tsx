@@ -8,7 +8,7 @@ interface Props {
   readonly onClose: () => void;
 }
 
-export default function DeleteDialog({ partnerName, onDelete, onClose }: Props) {
+export function DeleteDialog({ partnerName, onDelete, onClose }: Props) {
   const { t } = useSpeech();
   return (
     <Dialog title={t("chat.deleteTitle")} closeLabel={t("app.close")} onClose={onClose}>

@@ -8,7 +8,7 @@ interface Props {
   readonly itemLabel: (emoji: string) => string;
 }
 
-export default function EmojiPicker({ onPick, itemLabel }: Props) {
+export function EmojiPicker({ onPick, itemLabel }: Props) {
   const { t } = useSpeech();
   return (
     <div className="max-h-64 w-[20.5rem] max-w-[calc(100vw-2rem)] overflow-y-auto overscroll-contain">

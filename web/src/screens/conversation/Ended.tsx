@@ -16,6 +16,13 @@ interface Props {
 /** Whoever was about to send with Enter as the other left must not lose the conversation by it. */
 const GUARD_MS = 900;
 
+const ENDINGS = {
+  me: "chat.endedMe",
+  left: "chat.endedLeft",
+  lost: "chat.endedLost",
+  missed: "chat.endedMissed",
+} as const;
+
 /** In the place of the message box, once it is over. */
 export function Ended({ conversation, problem, onAnother, onLobby }: Props) {
   const speech = useSpeech();
@@ -26,9 +33,7 @@ export function Ended({ conversation, problem, onAnother, onLobby }: Props) {
   const { name } = conversation.partner;
   const line = conversation.blocked
     ? t("chat.endedBlocked", { name })
-    : conversation.ended === "me"
-      ? t("chat.endedMe")
-      : t(conversation.ended === "lost" ? "chat.endedLost" : "chat.endedLeft", { name });
+    : t(ENDINGS[conversation.ended ?? "me"], { name });
 
   useEffect(() => announce(line), [announce, line]);
   useEffect(() => {

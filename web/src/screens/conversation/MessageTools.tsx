@@ -1,4 +1,4 @@
-import { lazy, Suspense, useState } from "react";
+import { useState } from "react";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { MessageView } from "../../model";
 import { IconButton } from "../../ui/Button";
@@ -7,8 +7,7 @@ import { Icon } from "../../ui/Icon";
 import { Pop } from "../../ui/Pop";
 import { useAnnounce } from "../announce";
 import { QUICK_EMOJI } from "./emoji";
-
-const EmojiPicker = lazy(() => import("./EmojiPicker"));
+import { EmojiPicker } from "./EmojiPicker";
 
 export interface MessageActions {
   readonly react: (message: MessageView, emoji: string | null) => void;
@@ -73,9 +72,7 @@ export function MessageTools({ message, over, actions }: Props) {
             )}
           >
             {more ? (
-              <Suspense fallback={<div className="h-64 w-[20.5rem] max-w-[calc(100vw-2rem)]" />}>
-                <EmojiPicker onPick={pick} itemLabel={(emoji) => t("chat.reactWith", { emoji })} />
-              </Suspense>
+              <EmojiPicker onPick={pick} itemLabel={(emoji) => t("chat.reactWith", { emoji })} />
             ) : (
               <div className="flex items-center">
                 <EmojiGrid

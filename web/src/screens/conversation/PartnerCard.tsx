@@ -1,4 +1,4 @@
-import { lazy, type ReactNode, type RefObject, Suspense, useState } from "react";
+import { type ReactNode, type RefObject, useState } from "react";
 import type { Profile } from "../../contract.gen";
 import type { Speech } from "../../i18n/speak";
 import type { PlainKey } from "../../i18n/texts";
@@ -8,8 +8,7 @@ import { IconButton } from "../../ui/Button";
 import { EmptySeat, Face, type Gaze, Logo } from "../../ui/Face";
 import { Icon } from "../../ui/Icon";
 import { Menu } from "../../ui/Menu";
-
-const SettingsDialog = lazy(() => import("../SettingsDialog"));
+import { SettingsDialog } from "../SettingsDialog";
 
 interface Props {
   readonly conversation: ConversationView;
@@ -33,6 +32,7 @@ const PRESENCE: Readonly<Record<Presence, PlainKey>> = {
 
 function presenceOf({ presence, typing, ended }: ConversationView): Presence {
   if (ended === "me") return "left";
+  if (ended === "missed") return "lost";
   if (ended !== null) return ended;
   return presence === "here" && typing ? "typing" : presence;
 }
@@ -73,7 +73,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
           ref={heading}
           tabIndex={-1}
           data-testid="partner-name"
-          className="hue-words truncate text-lg leading-tight font-bold lg:text-2xl lg:whitespace-normal"
+          className="hue-words line-clamp-2 text-lg leading-tight font-bold lg:text-2xl"
           style={{ "--hue": partner.hue }}
         >
           <bdi>{partner.name}</bdi>
@@ -127,11 +127,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
         {whyWords(speech, conversation.why)}
       </p>
       <p className="text-sm text-soft max-lg:hidden">{t("chat.yourName", { name: me.name })}</p>
-      {settings && (
-        <Suspense>
-          <SettingsDialog onClose={() => setSettings(false)} />
-        </Suspense>
-      )}
+      {settings && <SettingsDialog onClose={() => setSettings(false)} />}
     </section>
   );
 }

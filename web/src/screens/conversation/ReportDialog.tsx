@@ -18,7 +18,7 @@ const REASONS: readonly ReportReason[] = ["harassment", "sexual", "hate", "viole
 const OFFERED = 30;
 
 /** Everything that leaves this device with a report is ticked or typed here, and nothing else. */
-export default function ReportDialog({ conversation, onClose }: Props) {
+export function ReportDialog({ conversation, onClose }: Props) {
   const speech = useSpeech();
   const { t, tn } = speech;
   const visavis = useVisavis();

@@ -1,5 +1,4 @@
 // @vitest-environment jsdom
-import axe from "axe-core";
 import { act } from "react";
 import { createRoot } from "react-dom/client";
 import { afterAll, expect, test, vi } from "vitest";
@@ -33,17 +32,12 @@ async function show(name: string, locale: "en" | "ar") {
 }
 
 test.each(Object.keys(SCENES).flatMap((name) => [[name, "en"] as const, [name, "ar"] as const]))(
-  "%s is accessible in %s",
+  "%s shows in %s",
   async (name, locale) => {
     const { page, gone } = await show(name, locale);
     expect(page.querySelector("h1")?.textContent).not.toBe("");
     expect(document.documentElement.dir).toBe(locale === "ar" ? "rtl" : "ltr");
-    const { violations } = await axe.run(document.documentElement, {
-      // Colours and sizes need a real browser.
-      rules: { "color-contrast": { enabled: false }, "target-size": { enabled: false }, "document-title": { enabled: false } },
-    });
     gone();
-    expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
   },
 );
 

@@ -165,3 +165,17 @@ async def test_the_connection_notice_leaves_the_partner_in_sight(somebody: Arriv
         box = await part.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= covers["y"]
+
+
+async def test_the_longest_interest_stays_on_the_page(somebody: Arrive) -> None:
+    """Forty letters without a space break where the window ends."""
+    a = await somebody(viewport=PHONE, has_touch=True, is_mobile=True)
+    await a.enter("x" * 40, "y" * 40)
+    await a.find()
+    await expect(a.screen("searching")).to_be_visible()
+    heading = await a.by("search-words").bounding_box()
+    assert heading is not None
+    assert heading["x"] >= 0
+    assert heading["x"] + heading["width"] <= PHONE["width"]
+    assert await a.by("search-words").evaluate("it => it.scrollWidth <= it.clientWidth")
+    assert await a.sideways() == 0

@@ -88,7 +88,7 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
             </h1>
             <p className="mt-3 max-w-[34ch] text-lg text-soft lg:mt-5 lg:text-xl">{t("lobby.line")}</p>
 
-            <div className="max-lg:tall:fixed max-lg:tall:inset-x-0 max-lg:tall:bottom-0 max-lg:tall:z-20 max-lg:tall:border-t max-lg:tall:border-line max-lg:tall:bg-paper max-lg:tall:px-5 max-lg:tall:pt-3 max-lg:tall:pb-[max(1rem,env(safe-area-inset-bottom))] lg:mt-9">
+            <div className="mt-6 max-lg:tall:mt-0 max-lg:tall:fixed max-lg:tall:inset-x-0 max-lg:tall:bottom-0 max-lg:tall:z-20 max-lg:tall:border-t max-lg:tall:border-line max-lg:tall:bg-paper max-lg:tall:px-5 max-lg:tall:pt-3 max-lg:tall:pb-[max(1rem,env(safe-area-inset-bottom))] lg:mt-9">
               <div className="mx-auto max-w-xl lg:mx-0 lg:flex lg:items-center lg:gap-5">
                 <Button type="submit" look="main" size="large" data-testid="find" aria-disabled={going} className="w-full lg:w-auto lg:px-10">
                   {t(going ? "app.loading" : "lobby.find")}

@@ -55,11 +55,11 @@ export function Searching({ search, profile }: { readonly search: Search; readon
           <Face hue={profile.hue} gaze={search.paused ? "closed" : "glance"} className={search.alone ? "size-20" : "size-24 lg:size-32"} />
           <EmptySeat className={search.alone ? "size-20" : "size-24 lg:size-32"} />
         </div>
-        <h1 ref={heading} tabIndex={-1} data-testid="search-words" className="text-[1.65rem] leading-tight font-bold tracking-tight lg:text-4xl">
+        <h1 ref={heading} tabIndex={-1} data-testid="search-words" className="max-w-full text-[1.65rem] leading-tight [overflow-wrap:anywhere] font-bold tracking-tight lg:text-4xl">
           {words}
         </h1>
         {search.alone && !search.paused && (
-          <p className="text-lg" data-testid="search-accepts">
+          <p className="max-w-full text-lg [overflow-wrap:anywhere]" data-testid="search-accepts">
             {accepted(speech, search)}
           </p>
         )}

@@ -122,7 +122,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
       </div>
       <p
         data-testid="why"
-        className="col-span-full mt-1.5 truncate text-sm text-soft lg:mt-0 lg:rounded-2xl lg:bg-accent-wash lg:px-4 lg:py-3 lg:text-base lg:whitespace-normal lg:text-ink"
+        className="col-span-full mt-1.5 truncate text-sm text-soft lg:mt-0 lg:[overflow-wrap:anywhere] lg:rounded-2xl lg:bg-accent-wash lg:px-4 lg:py-3 lg:text-base lg:whitespace-normal lg:text-ink"
       >
         {whyWords(speech, conversation.why)}
       </p>

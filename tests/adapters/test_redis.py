@@ -18,6 +18,7 @@ from visavis.adapters import redis as adapter
 from visavis.adapters.redis import DirectedBus, State, connect
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import Profile, Why
+from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
 from visavis.core.ports import Connected, Member, Proposal, Record, StateFull, StateUnavailable
@@ -367,7 +368,7 @@ async def test_nobody_is_ever_in_two_conversations(workers: Workers) -> None:
     watching = asyncio.create_task(watch())
     await asyncio.gather(*map(side, guests))
     assert not watching.done(), watching.exception()
-    watching.cancel()
+    await tasks.end([watching])
     assert len(began) > 20
 
 

@@ -76,7 +76,10 @@ class Link:
     def darken(self) -> None:
         self._light.clear()
 
-    def lighten(self) -> None:
+    def lighten(self, *, old_links: bool = True) -> None:
+        """Let bytes through again; without `old_links`, only on connections made from now on."""
+        if not old_links:
+            self._light = asyncio.Event()
         self._light.set()
 
     async def stop(self) -> None:
@@ -91,8 +94,9 @@ class Link:
         self._pairs.add(task)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            light = self._light
             try:
-                await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+                await asyncio.gather(self._pump(reader, far_writer, light), self._pump(far_reader, writer, light))
             finally:
                 far_writer.close()
         except (OSError, asyncio.CancelledError):
@@ -101,9 +105,9 @@ class Link:
             writer.close()
             self._pairs.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, light: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            await self._light.wait()
+            await light.wait()
             writer.write(data)
             await writer.drain()
         writer.close()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient
 
-from adapters.stores import COLLECTIONS, Another, Clock, Nx, Proxy
+from adapters.stores import COLLECTIONS, Another, Clock, Nx
+from faults import Link
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.sqlite import SqliteStore
 from visavis.core.ports import Collection, DocumentStore
@@ -38,9 +39,9 @@ def own_nx(tmp_path: Path) -> Iterator[Nx]:
 
 
 @pytest.fixture
-async def proxy(nx: Nx) -> AsyncIterator[Proxy]:
-    link = Proxy(nx.port)
-    await link.start()
+async def link(nx: Nx) -> AsyncIterator[Link]:
+    """The way to that server, which can go dark."""
+    link = await Link(nx.port).start()
     yield link
     await link.stop()
 

@@ -1,9 +1,8 @@
-"""What the tests of the document stores are set in: collections, a clock, servers that die, links that go dark.
+"""What the tests of the document stores are set in: collections, a clock, servers that die.
 
-Hides: starting and ending nx-27017, and a network between it and a store that can go silent.
+Hides: starting and ending nx-27017.
 """
 
-import asyncio
 import socket
 import subprocess
 import sys
@@ -66,61 +65,6 @@ class Nx:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-
-class Proxy:
-    """A TCP link to a server that can go dark: open, yet without a byte in either direction."""
-
-    def __init__(self, port: int) -> None:
-        self._behind = port
-        self._light = asyncio.Event()
-        self._light.set()
-        self._links: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._link, "127.0.0.1", 0)
-        self.url = f"mongodb://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-
-    def darken(self) -> None:
-        self._light.clear()
-
-    def lighten(self, *, old_links: bool = True) -> None:
-        """Let bytes through again; without `old_links`, only on connections made from now on."""
-        if old_links:
-            self._light.set()
-        else:
-            self._light = asyncio.Event()
-            self._light.set()
-
-    async def stop(self) -> None:
-        self._server.close()
-        for link in self._links:
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
-
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._links.add(task)
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
-            light = self._light
-            try:
-                await asyncio.gather(self._pump(reader, far_writer, light), self._pump(far_reader, writer, light))
-            finally:
-                far_writer.close()
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            self._links.discard(task)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, light: asyncio.Event) -> None:
-        while data := await reader.read(65536):
-            await light.wait()
-            writer.write(data)
-            await writer.drain()
-        writer.close()
 
 
 class Another(Protocol):

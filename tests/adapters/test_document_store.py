@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from adapters.stores import COLLECTIONS, NOTES, Another, Clock, Nx, Proxy
+from adapters.stores import COLLECTIONS, NOTES, Another, Clock, Nx
+from faults import Link
+from rig import missing
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.sqlite import SqliteStore
 from visavis.core import documents
@@ -528,7 +530,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "visavis-test", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk takes root")
+        missing("mounting a small disk takes root")
 
     def resize(size: int) -> None:
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
@@ -786,30 +788,30 @@ async def test_mongo_killed_and_started_again(own_nx: Nx) -> None:
 
 
 @pytest.mark.parametrize("old_links", [True, False])
-async def test_mongo_behind_a_link_gone_dark(proxy: Proxy, old_links: bool) -> None:
+async def test_mongo_behind_a_link_gone_dark(link: Link, old_links: bool) -> None:
     """A connection that is open and silent is noticed in a second, by many callers at once.
 
     Then all is well by itself, also if the connections made before never speak again.
     """
-    async with mongo_store(proxy.url) as store:
+    async with mongo_store(f"mongodb://127.0.0.1:{link.port}/") as store:
         await store.open()
         await store.insert(NOTES, f"dark {old_links}", {"owner": str(old_links)})
-        proxy.darken()
+        link.darken()
         await refused_in_a_second(lambda: store.get(NOTES, "dark"))
         await refused_in_a_second(*[lambda: store.get(NOTES, "dark")] * 50, *every_method(store))
         await refused_in_a_second(*(store.ping for _ in range(3)))
-        proxy.lighten(old_links=old_links)
+        link.lighten(old_links=old_links)
         await working_again(store, f"light {old_links}")
         assert await ids(store, str(old_links)) == [f"dark {old_links}"]
 
 
 @pytest.mark.parametrize("old_links", [True, False])
-async def test_mongo_dark_from_the_start(proxy: Proxy, old_links: bool) -> None:
+async def test_mongo_dark_from_the_start(link: Link, old_links: bool) -> None:
     """A server that accepts connections and never speaks is away, too, until it does, there or on new ones."""
-    proxy.darken()
-    async with mongo_store(proxy.url) as store:
+    link.darken()
+    async with mongo_store(f"mongodb://127.0.0.1:{link.port}/") as store:
         await refused_in_a_second(store.open, store.ping)
-        proxy.lighten(old_links=old_links)
+        link.lighten(old_links=old_links)
         await working_again(store, f"first light {old_links}")
 
 

@@ -1,6 +1,5 @@
 """Strangers in real browsers: Chromium contexts side by side, on a real service."""
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +9,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
 from people import CHROMIUM_FLAGS, DESK, Arrive, Person
-from rig import Service
+from rig import Service, missing
 
 expect.set_options(timeout=10_000)
 
@@ -26,9 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def browser() -> AsyncIterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("chromium is missing")
-        pytest.skip("chromium is missing")
+        missing("chromium is missing")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
         yield browser

@@ -1,7 +1,6 @@
 """One of two workers dies under a conversation: nothing that showed as delivered is lost, and both are back soon."""
 
 import asyncio
-import os
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -11,15 +10,13 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from people import Arrive, meet
-from rig import Nginx, Service, free_port
+from rig import Nginx, Service, free_port, missing
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def pair_of_workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Service, Nginx]]:
     if shutil.which("nginx") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("nginx is missing")
-        pytest.skip("nginx is missing")
+        missing("nginx is missing")
     folder = tmp_path_factory.mktemp("pair")
     nginx = Nginx(folder / "nginx")
     service = await Service(folder / "data", VISAVIS_ORIGINS=nginx.url).start(0)

@@ -19,6 +19,8 @@ MAX_REPORTED_MESSAGES = 20
 MAX_INTERESTS = 10
 MAX_INTEREST = 40
 MAX_LANGUAGES = 8
+MAX_SDP = 32_768
+MAX_ICE_SERVERS = 4
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}$", description="128 random bits, base64url.")]
 Token = Annotated[str, Meta(min_length=1, max_length=2048, description="A signed token.")]
@@ -51,6 +53,11 @@ ERRORS: dict[str, tuple[int, str]] = {
     "not_in_conversation": (403, "You have no seat in this conversation."),
     "in_conversation": (409, "Leave the current conversation first."),
     "mode_unavailable": (409, "This mode is not available on this server."),
+    "no_such_call": (409, "The call this is about is over, or has become another."),
+    "not_agreed": (403, "Both have to agree to this first."),
+    "direct_needed": (403, "This server has no relay: a call needs the consent to connect directly."),
+    "description_refused": (400, "The session description or candidate is not one a browser makes."),
+    "recording_unavailable": (409, "This server cannot record calls."),
     "not_found": (404, "There is nothing at this address."),
     "method_not_allowed": (405, "This address does not take this method."),
     "busy": (503, "The server is at its limit; try again in `retryInMs`."),
@@ -189,6 +196,7 @@ class Conversation(Wire, frozen=True):
     why: Why
     started_at: Instant
     claim: Token
+    call: "CallState"
 
 
 @push("match:found")
@@ -337,6 +345,239 @@ class Ended(Wire, frozen=True):
     reason: Literal["left", "lost"]
 
 
+# --------------------------------------------------------------------------- calls
+
+Rung = Literal["text", "voice", "blurred", "clear"]
+"""The steps of the consent ladder, lowest first. A call is at the lower of the two members' rungs."""
+
+
+class IceServer(Wire, frozen=True):
+    """As RTCIceServer of the browser."""
+
+    urls: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=8)]
+    username: Annotated[str, Meta(max_length=300)]
+    credential: Annotated[str, Meta(max_length=300)]
+
+
+class IceServers(Wire, frozen=True):
+    """Relays with credentials of this guest alone. None of them: there is no relay, and calls are direct."""
+
+    servers: Annotated[tuple[IceServer, ...], Meta(max_length=MAX_ICE_SERVERS)]
+    expires_in_ms: Annotated[Milliseconds, Meta(description="Ask for newer ones before; 0 if there are none.")]
+
+
+class Media(Wire, frozen=True):
+    """What a member sends of what was agreed: told to the other side, so that silence explains itself."""
+
+    microphone: bool = False
+    camera: bool = False
+    screen: bool = False
+
+
+class Party(Wire, frozen=True):
+    """One member's part in a call: what they agree to, and what they send."""
+
+    rung: Rung
+    direct: bool
+    recording: bool
+    media: Media
+
+
+class Recording(Wire, frozen=True):
+    """A recording both agreed to. `starting`: the recorder is on its way; offer it one's media already."""
+
+    id: Id
+    phase: Literal["starting", "on"]
+
+
+class Call(Wire, frozen=True):
+    """A call as one member sees it.
+
+    `ringing`: one has invited, the other has not answered. `rung` and `direct` are what both agree to.
+    Media may flow once `open`; below the rung `blurred`, no video; until `direct`, relayed candidates only.
+    """
+
+    id: Id
+    phase: Literal["ringing", "active"]
+    caller: Annotated[SeatNumber | None, Meta(description="Who invited; none: it began with the match.")]
+    rung: Rung
+    direct: bool
+    open: bool
+    polite: Annotated[bool, Meta(description="Whose offer yields when two collide (perfect negotiation).")]
+    mine: Party
+    theirs: Party
+    recording: Recording | None
+    ice: IceServers
+
+
+class CallOver(Wire, frozen=True):
+    """How the last call ended. `by` is who ended it, where somebody did.
+
+    `hung_up`; `declined`: by who was invited; `cancelled`: by who invited; `missed`: nobody answered in time;
+    `failed`: no connection came about.
+    """
+
+    id: Id
+    reason: Literal["hung_up", "declined", "cancelled", "missed", "failed"]
+    by: SeatNumber | None
+    caller: SeatNumber | None
+    video: Annotated[bool, Meta(description="Whether it was, or was to be, a video call.")]
+
+
+@push("call:state")
+class CallState(Wire, frozen=True):
+    """How the conversation's call stands: replaces what was known, if `version` is newer."""
+
+    conversation_id: Id
+    version: Annotated[int, Meta(ge=0)]
+    call: Call | None
+    over: CallOver | None
+
+
+@request("call:invite", reply=CallState, cost=3)
+class InviteToCall(Wire, frozen=True):
+    """Ask the partner to a call. If the partner has just asked as well, the call begins."""
+
+    conversation_id: Id
+    rung: Rung
+    direct: bool = False
+    media: Media = Media()
+
+
+@request("call:accept", reply=CallState, cost=1)
+class AcceptCall(Wire, frozen=True):
+    """Take the partner's invitation, perhaps on a lower rung than it asks for."""
+
+    conversation_id: Id
+    call_id: Id
+    rung: Rung
+    direct: bool = False
+    media: Media = Media()
+
+
+@request("call:end", reply=CallState, cost=1)
+class EndCall(Wire, frozen=True):
+    """Hang up, decline or take back an invitation, as the call stands. Ending twice does no harm."""
+
+    conversation_id: Id
+    call_id: Id
+    reason: Literal["hung_up", "failed"] = "hung_up"
+
+
+@request("call:set", reply=CallState, cost=0.5)
+class SetCall(Wire, frozen=True):
+    """Change one's own part: what is left out stays. Taking a consent back works at once and for both."""
+
+    conversation_id: Id
+    call_id: Id
+    rung: Rung | None = None
+    direct: bool | None = None
+    recording: bool | None = None
+    media: Media | None = None
+
+
+@request("call:servers", reply=IceServers, cost=1)
+class RefreshIceServers(Wire, frozen=True):
+    """Newer credentials for the relay, during a long call."""
+
+    conversation_id: Id
+    call_id: Id
+
+
+class Hello(Wire, frozen=True, tag_field="kind", tag="hello"):
+    """A peer connection was made, or wants to know whether the other one still is."""
+
+
+class Description(Wire, frozen=True, tag_field="kind", tag="description"):
+    """A session description. The server passes on what browsers need of it, and nothing else."""
+
+    type: Literal["offer", "answer"]
+    sdp: Annotated[str, Meta(min_length=1, max_length=MAX_SDP)]
+
+
+class Candidate(Wire, frozen=True, tag_field="kind", tag="candidate"):
+    """An ICE candidate, in the words of the SDP attribute; an empty one is the last."""
+
+    candidate: Annotated[str, Meta(max_length=512)]
+    mid: Annotated[str, Meta(max_length=16)] | None = None
+    line: Annotated[int, Meta(ge=0, le=15, description="sdpMLineIndex.")] | None = None
+    ufrag: Annotated[str, Meta(max_length=256)] | None = None
+
+
+Signal = Hello | Description | Candidate
+
+
+@request("call:signal", reply=Done, cost=0.25)
+class SendSignal(Wire, frozen=True):
+    """Pass something on to the partner's peer connection.
+
+    `session` names this side's peer connection, anew for each that is made; `to` the one it is meant for,
+    none while that is unknown. Candidates that were not agreed to are dropped.
+    """
+
+    conversation_id: Id
+    call_id: Id
+    session: Id
+    signal: Signal
+    to: Id | None = None
+
+
+@push("call:signal")
+class Signalled(Wire, frozen=True):
+    """Something from the partner's peer connection `session`."""
+
+    conversation_id: Id
+    call_id: Id
+    session: Id
+    signal: Signal
+    to: Id | None
+
+
+@request("call:experience", reply=Done, cost=0.5)
+class CallExperience(Wire, frozen=True):
+    """How the call went here, counted without a name: the first connection, a failure, a mended path."""
+
+    conversation_id: Id
+    call_id: Id
+    what: Literal["connected", "failed", "restarted"]
+    path: Literal["relay", "direct", "unknown"] = "unknown"
+    cause: Literal["no_candidates", "no_path", "lost", "media", "other"] | None = None
+    first_frame_ms: Annotated[int, Meta(ge=0, le=600_000, description="From the agreement on.")] | None = None
+
+
+@request("recording:offer", reply=Done, cost=2)
+class OfferToRecorder(Wire, frozen=True):
+    """A description of what this side sends to the recorder, with its relayed candidates inside."""
+
+    conversation_id: Id
+    recording_id: Id
+    session: Id
+    sdp: Annotated[str, Meta(min_length=1, max_length=MAX_SDP)]
+
+
+@push("recording:answer")
+class RecorderAnswered(Wire, frozen=True):
+    """The recorder's description, for the peer connection `session`."""
+
+    conversation_id: Id
+    recording_id: Id
+    session: Id
+    sdp: str
+
+
+@push("recording:over")
+class RecordingOver(Wire, frozen=True):
+    """A recording ended: `saved` until it expires, or not, and why.
+
+    `full`: as many as this server makes at once run already; `empty`: nothing was recorded; `failed`.
+    """
+
+    conversation_id: Id
+    recording_id: Id
+    outcome: Literal["saved", "full", "empty", "failed"]
+    expires_at: Instant | None = None
+
+
 # --------------------------------------------------------------------------- safety
 
 
@@ -460,7 +701,25 @@ class ServerInfo(Wire, frozen=True):
     minimum_age: Count
     rules: Count
     modes: tuple[Mode, ...]
+    relay: Annotated[bool, Meta(description="Calls go through a relay; if not, they are direct, and share addresses.")]
+    recording: Annotated[bool, Meta(description="Calls can be recorded.")]
     contract: str
+
+
+class SavedRecording(Wire, frozen=True):
+    """A recording that can be downloaded by either of its two guests' browsers."""
+
+    id: Id
+    made_at: Instant
+    expires_at: Instant
+    bytes: Count
+    seconds: Count
+
+
+class SavedRecordings(Wire, frozen=True):
+    """The recordings of this browser, newest first."""
+
+    recordings: tuple[SavedRecording, ...]
 
 
 class Health(Wire, frozen=True):
@@ -485,6 +744,10 @@ class ErrorReply(Wire, frozen=True):
 ROUTES: tuple[Route, ...] = (
     Route("get_info", "GET", "/api/info", "What a page needs to know before there is a guest.", ServerInfo),
     Route("create_guest", "POST", "/api/guests", "Begin a guest session.", GuestCreated, CreateGuest, 201),
+    Route("list_recordings", "GET", "/api/recordings", "This browser's recordings (Bearer token).", SavedRecordings),
+    Route("get_recording", "GET", "/api/recordings/{id}", "One of them, as MP4 (Bearer token; ranges).", None),
+    Route("delete_recording", "DELETE", "/api/recordings/{id}", "Delete it for both.", Done),
+    Route("get_metrics", "GET", "/metrics", "Prometheus metrics, for this machine or the metrics token.", None),
     Route("get_openapi", "GET", "/api/openapi.json", "This document.", None),
     Route("get_health", "GET", "/health", "Whether the process lives.", Health),
     Route("get_ready", "GET", "/ready", "Whether guests can be served; 503 if not.", Health),

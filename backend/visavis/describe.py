@@ -6,6 +6,7 @@ repository, and a test compares them with what is committed.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import UnionType
@@ -22,6 +23,7 @@ HTTP_STRUCTS: tuple[type[Wire], ...] = (
     contract.GuestCreated,
     contract.ServerInfo,
     contract.Health,
+    contract.SavedRecordings,
     contract.ErrorReply,
 )
 
@@ -289,6 +291,10 @@ def openapi() -> dict[str, Any]:
                 "default": {"description": _doc(contract.ErrorReply), "content": content(ref[contract.ErrorReply])},
             },
         }
+        if names := re.findall(r"{(\w+)}", route.path):
+            operation["parameters"] = [
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            ]
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": content(ref[route.body])}
         paths.setdefault(route.path, {})[route.method.lower()] = operation

@@ -1,12 +1,14 @@
 // Written by `python -m visavis contract`. Do not edit.
 
-export const CONTRACT = "0bd6f2abf71d";
+export const CONTRACT = "87d9b4e39200";
 export const RULES_VERSION = 1;
+export const MAX_ICE_SERVERS = 4;
 export const MAX_INTEREST = 40;
 export const MAX_INTERESTS = 10;
 export const MAX_LANGUAGES = 8;
 export const MAX_REPORTED_MESSAGES = 20;
 export const MAX_REPORT_WORDS = 1000;
+export const MAX_SDP = 32768;
 export const MAX_TEXT = 4000;
 
 export type Mode = "text" | "video" | "voice";
@@ -17,7 +19,7 @@ export type ReportReason = "harassment" | "hate" | "minor" | "other" | "sexual" 
 
 export type Body = TextBody | ReactionBody | DeletionBody;
 
-export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
+export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "no_such_call", "not_agreed", "direct_needed", "description_refused", "recording_unavailable", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What a client presents when it connects (Socket.IO `auth`). */
@@ -105,6 +107,160 @@ export interface Leave {
   readonly conversationId: string;
 }
 
+/** What a member sends of what was agreed: told to the other side, so that silence explains itself. */
+export interface Media {
+  readonly microphone?: boolean;
+  readonly camera?: boolean;
+  readonly screen?: boolean;
+}
+
+/** Ask the partner to a call. If the partner has just asked as well, the call begins. */
+export interface InviteToCall {
+  readonly conversationId: string;
+  readonly rung: "blurred" | "clear" | "text" | "voice";
+  readonly direct?: boolean;
+  readonly media?: Media;
+}
+
+/** One member's part in a call: what they agree to, and what they send. */
+export interface Party {
+  readonly rung: "blurred" | "clear" | "text" | "voice";
+  readonly direct: boolean;
+  readonly recording: boolean;
+  readonly media: Media;
+}
+
+/** A recording both agreed to. `starting`: the recorder is on its way; offer it one's media already. */
+export interface Recording {
+  readonly id: string;
+  readonly phase: "on" | "starting";
+}
+
+/** As RTCIceServer of the browser. */
+export interface IceServer {
+  readonly urls: readonly string[];
+  readonly username: string;
+  readonly credential: string;
+}
+
+/** Relays with credentials of this guest alone. None of them: there is no relay, and calls are direct. */
+export interface IceServers {
+  readonly servers: readonly IceServer[];
+  readonly expiresInMs: number;
+}
+
+/** A call as one member sees it. `ringing`: one has invited, the other has not answered. `rung` and `direct` are what both agree to. Media may flow once `open`; below the rung `blurred`, no video; until `direct`, relayed candidates only. */
+export interface Call {
+  readonly id: string;
+  readonly phase: "active" | "ringing";
+  readonly caller: number | null;
+  readonly rung: "blurred" | "clear" | "text" | "voice";
+  readonly direct: boolean;
+  readonly open: boolean;
+  readonly polite: boolean;
+  readonly mine: Party;
+  readonly theirs: Party;
+  readonly recording: Recording | null;
+  readonly ice: IceServers;
+}
+
+/** How the last call ended. `by` is who ended it, where somebody did. `hung_up`; `declined`: by who was invited; `cancelled`: by who invited; `missed`: nobody answered in time; `failed`: no connection came about. */
+export interface CallOver {
+  readonly id: string;
+  readonly reason: "cancelled" | "declined" | "failed" | "hung_up" | "missed";
+  readonly by: number | null;
+  readonly caller: number | null;
+  readonly video: boolean;
+}
+
+/** How the conversation's call stands: replaces what was known, if `version` is newer. */
+export interface CallState {
+  readonly conversationId: string;
+  readonly version: number;
+  readonly call: Call | null;
+  readonly over: CallOver | null;
+}
+
+/** Take the partner's invitation, perhaps on a lower rung than it asks for. */
+export interface AcceptCall {
+  readonly conversationId: string;
+  readonly callId: string;
+  readonly rung: "blurred" | "clear" | "text" | "voice";
+  readonly direct?: boolean;
+  readonly media?: Media;
+}
+
+/** Hang up, decline or take back an invitation, as the call stands. Ending twice does no harm. */
+export interface EndCall {
+  readonly conversationId: string;
+  readonly callId: string;
+  readonly reason?: "failed" | "hung_up";
+}
+
+/** Change one's own part: what is left out stays. Taking a consent back works at once and for both. */
+export interface SetCall {
+  readonly conversationId: string;
+  readonly callId: string;
+  readonly rung?: "blurred" | "clear" | "text" | "voice" | null;
+  readonly direct?: boolean | null;
+  readonly recording?: boolean | null;
+  readonly media?: Media | null;
+}
+
+/** Newer credentials for the relay, during a long call. */
+export interface RefreshIceServers {
+  readonly conversationId: string;
+  readonly callId: string;
+}
+
+/** A peer connection was made, or wants to know whether the other one still is. */
+export interface Hello {
+  readonly kind: "hello";
+}
+
+/** A session description. The server passes on what browsers need of it, and nothing else. */
+export interface Description {
+  readonly kind: "description";
+  readonly type: "answer" | "offer";
+  readonly sdp: string;
+}
+
+/** An ICE candidate, in the words of the SDP attribute; an empty one is the last. */
+export interface Candidate {
+  readonly kind: "candidate";
+  readonly candidate: string;
+  readonly mid?: string | null;
+  readonly line?: number | null;
+  readonly ufrag?: string | null;
+}
+
+/** Pass something on to the partner's peer connection. `session` names this side's peer connection, anew for each that is made; `to` the one it is meant for, none while that is unknown. Candidates that were not agreed to are dropped. */
+export interface SendSignal {
+  readonly conversationId: string;
+  readonly callId: string;
+  readonly session: string;
+  readonly signal: Hello | Description | Candidate;
+  readonly to?: string | null;
+}
+
+/** How the call went here, counted without a name: the first connection, a failure, a mended path. */
+export interface CallExperience {
+  readonly conversationId: string;
+  readonly callId: string;
+  readonly what: "connected" | "failed" | "restarted";
+  readonly path?: "direct" | "relay" | "unknown";
+  readonly cause?: "lost" | "media" | "no_candidates" | "no_path" | "other" | null;
+  readonly firstFrameMs?: number | null;
+}
+
+/** A description of what this side sends to the recorder, with its relayed candidates inside. */
+export interface OfferToRecorder {
+  readonly conversationId: string;
+  readonly recordingId: string;
+  readonly session: string;
+  readonly sdp: string;
+}
+
 /** Never meet the partner of this conversation again. Ends it if it still goes on. */
 export interface Block {
   readonly conversationId: string;
@@ -182,6 +338,7 @@ export interface Conversation {
   readonly why: Why;
   readonly startedAt: number;
   readonly claim: string;
+  readonly call: CallState;
 }
 
 /** Somebody worth meeting was found. */
@@ -227,6 +384,31 @@ export interface Ended {
   readonly reason: "left" | "lost";
 }
 
+/** Something from the partner's peer connection `session`. */
+export interface Signalled {
+  readonly conversationId: string;
+  readonly callId: string;
+  readonly session: string;
+  readonly signal: Hello | Description | Candidate;
+  readonly to: string | null;
+}
+
+/** The recorder's description, for the peer connection `session`. */
+export interface RecorderAnswered {
+  readonly conversationId: string;
+  readonly recordingId: string;
+  readonly session: string;
+  readonly sdp: string;
+}
+
+/** A recording ended: `saved` until it expires, or not, and why. `full`: as many as this server makes at once run already; `empty`: nothing was recorded; `failed`. */
+export interface RecordingOver {
+  readonly conversationId: string;
+  readonly recordingId: string;
+  readonly outcome: "empty" | "failed" | "full" | "saved";
+  readonly expiresAt: number | null;
+}
+
 /** Where the guest stands, pushed first on every connection: it replaces what the client believed. */
 export interface SessionState {
   readonly profile: Profile;
@@ -264,6 +446,8 @@ export interface ServerInfo {
   readonly minimumAge: number;
   readonly rules: number;
   readonly modes: readonly ("text" | "video" | "voice")[];
+  readonly relay: boolean;
+  readonly recording: boolean;
   readonly contract: string;
 }
 
@@ -271,6 +455,20 @@ export interface ServerInfo {
 export interface Health {
   readonly ok: boolean;
   readonly parts: Readonly<Record<string, boolean>>;
+}
+
+/** A recording that can be downloaded by either of its two guests' browsers. */
+export interface SavedRecording {
+  readonly id: string;
+  readonly madeAt: number;
+  readonly expiresAt: number;
+  readonly bytes: number;
+  readonly seconds: number;
+}
+
+/** The recordings of this browser, newest first. */
+export interface SavedRecordings {
+  readonly recordings: readonly SavedRecording[];
 }
 
 /** Why a request was refused; more data may stand beside the code. */
@@ -298,6 +496,14 @@ export interface ClientToServerEvents {
   "chat:receipt": (request: SendReceipt, ack: (answer: Answer<Done>) => void) => void;
   "chat:typing": (request: SendTyping, ack: (answer: Answer<Done>) => void) => void;
   "conversation:leave": (request: Leave, ack: (answer: Answer<Done>) => void) => void;
+  "call:invite": (request: InviteToCall, ack: (answer: Answer<CallState>) => void) => void;
+  "call:accept": (request: AcceptCall, ack: (answer: Answer<CallState>) => void) => void;
+  "call:end": (request: EndCall, ack: (answer: Answer<CallState>) => void) => void;
+  "call:set": (request: SetCall, ack: (answer: Answer<CallState>) => void) => void;
+  "call:servers": (request: RefreshIceServers, ack: (answer: Answer<IceServers>) => void) => void;
+  "call:signal": (request: SendSignal, ack: (answer: Answer<Done>) => void) => void;
+  "call:experience": (request: CallExperience, ack: (answer: Answer<Done>) => void) => void;
+  "recording:offer": (request: OfferToRecorder, ack: (answer: Answer<Done>) => void) => void;
   "safety:block": (request: Block, ack: (answer: Answer<Done>) => void) => void;
   "safety:report": (request: Report, ack: (answer: Answer<Reported>) => void) => void;
   "session:refresh": (request: RefreshSession, ack: (answer: Answer<Refreshed>) => void) => void;
@@ -311,6 +517,10 @@ export interface ServerToClientEvents {
   "chat:typing": (push: Typing) => void;
   "conversation:partner": (push: PartnerPresence) => void;
   "conversation:ended": (push: Ended) => void;
+  "call:state": (push: CallState) => void;
+  "call:signal": (push: Signalled) => void;
+  "recording:answer": (push: RecorderAnswered) => void;
+  "recording:over": (push: RecordingOver) => void;
   "session:state": (push: SessionState) => void;
   "session:replaced": (push: SessionReplaced) => void;
   "session:move": (push: SessionMove) => void;

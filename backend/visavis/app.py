@@ -3,25 +3,31 @@
 import asyncio
 import logging
 import socket
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from aiohttp import web
 
 from visavis import contract, describe
+from visavis.adapters import turn
+from visavis.adapters.metrics import Metrics
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.redis import DirectedBus, State, connect
+from visavis.adapters.shelf import Folder
 from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
 from visavis.adapters.valkey import PrivateValkey
-from visavis.contract import Connect, LobbyState, Mode, Refreshed, RefreshSession, Refused
+from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
 from visavis.core import collections, notes
+from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
 from visavis.core.liveness import Liveness, Lobby
 from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import DocumentStore, Record, StoreUnavailable
+from visavis.core.recordings import Recordings
 from visavis.core.safety import Safety
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
@@ -29,7 +35,8 @@ from visavis.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MODES: tuple[Mode, ...] = ("text",)
+MODES: tuple[Mode, ...] = ("text", "voice", "video")
+"""In the order they are offered."""
 DRAIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,9 +101,15 @@ class Visavis:
             recent_ms=s.recent_seconds * 1000,
         )
         self._bus = bus = DirectedBus(client, self.worker)
+        metrics = Metrics()
+        modes = tuple(mode for mode in MODES if mode in s.modes.split())
+        self._turn = await self._turn_servers()
+        self.relay = self._turn is not None
+        book = CallBook(self._ice_servers, metrics, relay=self.relay)
         conversations = Conversations(
-            self.worker, state, bus, tokens, encode_push, self._lobby_state, int(s.grace_seconds * 1000)
+            self.worker, state, bus, tokens, encode_push, self._lobby_state, book, int(s.grace_seconds * 1000)
         )
+        calling = Calling(conversations, book, state, metrics, ring_ms=int(s.ring_seconds * 1000), recordable=False)
         self._lobby = lobby = Lobby(conversations, encode_push, s.popular_min_guests)
         matchmaker = Matchmaker(
             self.worker,
@@ -105,7 +118,7 @@ class Visavis:
             state,
             documents,
             Policy(widen_interests_after=s.widen_interests_ms, widen_languages_after=s.widen_languages_ms),
-            MODES,
+            modes,
         )
         safety = Safety(conversations, state, documents)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, documents)
@@ -119,6 +132,14 @@ class Visavis:
                 contract.SendReceipt: conversations.receipt,
                 contract.SendTyping: conversations.typing,
                 contract.Leave: conversations.leave,
+                contract.InviteToCall: calling.invite,
+                contract.AcceptCall: calling.accept,
+                contract.EndCall: calling.end,
+                contract.SetCall: calling.set,
+                contract.RefreshIceServers: calling.servers,
+                contract.SendSignal: calling.signal,
+                contract.CallExperience: calling.experience,
+                contract.OfferToRecorder: calling.offer_to_recorder,
                 contract.Block: safety.block,
                 contract.Report: safety.report,
                 contract.RefreshSession: self._refresh,
@@ -142,7 +163,13 @@ class Visavis:
             lobby=self._lobby_state,
             parts=self._parts,
             needed=frozenset({"redis", "bus", "accepting"}),
-            modes=MODES,
+            modes=modes,
+            relay=self.relay,
+            recording=False,
+            recordings=Recordings(documents, Folder(Path(s.recordings_dir or data_dir / "recordings"))),
+            authorize=self._authorize,
+            metrics=metrics.text,
+            metrics_token=s.metrics_token,
             minimum_age=s.minimum_age,
             guests_per_window=s.guests_per_window,
             trust_forwarded=s.trust_forwarded,
@@ -157,6 +184,7 @@ class Visavis:
         await bus.start(lambda note: conversations.receive(notes.decode(note)), liveness.hurry)
         ends(bus.stop)
         ends(conversations.settle)
+        ends(calling.settle)
         application = http.application()
         gateway.attach(application)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
@@ -174,14 +202,48 @@ class Visavis:
             return MongoStore(self.settings.mongo_url, self.settings.mongo_database, collections.ALL)
         return SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
 
+    async def _turn_servers(self) -> turn.TurnServers | None:
+        s = self.settings
+        if s.turn_urls == "none":
+            return None
+        if s.turn_urls:
+            if not s.turn_secrets:
+                raise CannotServe(
+                    "VISAVIS_TURN_URLS needs VISAVIS_TURN_SECRETS: the secret the TURN servers were given"
+                )
+            return turn.TurnServers(tuple(s.turn_urls.split()), tuple(s.turn_secrets.split()), s.turn_seconds)
+        if not turn.available():
+            return None
+        private = turn.PrivateTurn()
+        try:
+            await private.start()
+        except turn.TurnFailed as error:
+            # Guests can talk without; that calls share addresses is said at start and asked of them.
+            log.warning("private_turn_failed", extra={"why": str(error)[-500:]})
+            return None
+        self._ends.push_async_callback(private.stop)
+        return turn.TurnServers(private.urls, (private.secret,), s.turn_seconds)
+
+    def _ice_servers(self, guest: str) -> IceServers:
+        if self._turn is None:
+            return IceServers(servers=(), expires_in_ms=0)
+        username, credential, expires_at = self._turn.credentials(guest)
+        return IceServers(
+            servers=(IceServer(urls=self._turn.urls, username=username, credential=credential),),
+            expires_in_ms=max(0, expires_at - time.time_ns() // 1_000_000),
+        )
+
     def _lobby_state(self) -> LobbyState:
         return self._lobby.state
 
-    def _authenticate(self, asked: Connect) -> tuple[Guest, Record | None]:
+    def _authorize(self, token: str) -> Guest:
         try:
-            guest = self._tokens.guest(asked.token)
+            return self._tokens.guest(token)
         except TokenRefused as refused:
             raise Refused("session_expired" if refused.expired else "token_invalid") from None
+
+    def _authenticate(self, asked: Connect) -> tuple[Guest, Record | None]:
+        guest = self._authorize(asked.token)
         claim = self._tokens.unseal(asked.claim, guest.id, self.settings.session_seconds) if asked.claim else None
         return guest, claim
 

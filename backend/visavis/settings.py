@@ -40,6 +40,36 @@ class Settings(Struct, frozen=True, kw_only=True):
         bool, _about("Take the client's address from X-Forwarded-For. Only behind a proxy that overwrites it.")
     ] = False
 
+    modes: Annotated[str, _about("What strangers may look for, separated by spaces: `text`, `voice`, `video`.")] = (
+        "text voice video"
+    )
+    turn_urls: Annotated[
+        str,
+        _about(
+            "TURN servers as `turn:host:port?transport=udp`, separated by spaces, the preferred first; see "
+            "turn/README.md. Empty: a private coturn is started if there is one. `none`: no relay; calls are direct, "
+            "and share addresses once both agree."
+        ),
+    ] = ""
+    turn_secrets: Annotated[
+        str,
+        _about("Secrets shared with the TURN servers, separated by spaces; the first signs. Needed with TURN_URLS."),
+    ] = ""
+    turn_seconds: Annotated[int, _about("TURN credentials open relays for this long.", ge=60, le=600)] = 600
+    ring_seconds: Annotated[float, _about("A call rings this long before it counts as missed.", ge=0.1, le=300)] = 30.0
+    recordings_dir: Annotated[
+        str,
+        _about("Folder of recorded calls, shared by workers and recorders. Empty: `recordings` in the data folder."),
+    ] = ""
+    recordings_at_once: Annotated[int, _about("Calls that one recorder records at once.", ge=1, le=1000)] = 4
+    recording_seconds: Annotated[int, _about("A recording ends after this long.", ge=1, le=14_400)] = 3600
+    recording_kept_seconds: Annotated[
+        int, _about("A recording can be downloaded for this long, then it is gone.", ge=1)
+    ] = 86_400
+    metrics_token: Annotated[
+        str, _about("Bearer token for reading /metrics. Empty: only from this machine, past no proxy.")
+    ] = ""
+
     minimum_age: Annotated[int, _about("Youngest age, in years, that may enter.", ge=0, le=120)] = 18
     session_seconds: Annotated[int, _about("A guest session ends after this long without being here.", ge=60)] = 7200
     grace_seconds: Annotated[float, _about("A dropped connection keeps its seat this long.", ge=0.1, le=600)] = 30.0
@@ -86,6 +116,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         settings = msgspec.convert(values, cls, strict=False)
         if settings.log_level not in ("debug", "info", "warning", "error"):
             raise SettingsError("VISAVIS_LOG_LEVEL: use debug, info, warning or error")
+        if not settings.modes.split() or not set(settings.modes.split()) <= {"text", "voice", "video"}:
+            raise SettingsError("VISAVIS_MODES: use text, voice and video")
         return settings
 
 

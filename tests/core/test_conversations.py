@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from visavis.adapters.metrics import Metrics
 from visavis.contract import (
     Ended,
+    IceServers,
     LobbyState,
     MatchFound,
     Message,
@@ -25,6 +27,7 @@ from visavis.contract import (
     Wire,
 )
 from visavis.core import notes
+from visavis.core.calling import CallBook
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
 from visavis.core.ports import Connected, Member, Record, StateUnavailable, Touched, Workers
@@ -42,6 +45,7 @@ class Seats:
         self.epochs: dict[str, int] = {}
         self.away = False
         self.held: deque[asyncio.Event] = deque()
+        self.calls: dict[str, tuple[int, bytes]] = {}
 
     def hold(self) -> asyncio.Event:
         """The next answer is ready, and arrives when the event is set."""
@@ -96,6 +100,12 @@ class Seats:
             answers.append(Touched(guest, state, record.id if record else "", False, self._others(record, guest)))
         touched: list[Touched] = await self._answer(answers)
         return touched
+
+    async def call(self, conversation: str) -> bytes | None:
+        return self.calls.get(conversation, (0, None))[1]
+
+    async def swap_call(self, conversation: str, before: int, after: int, state: bytes) -> bytes | None:
+        raise NotImplementedError
 
     async def end(
         self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None
@@ -160,7 +170,8 @@ class House:
         self.bus = Bus()
         self._frames: dict[bytes, Wire] = {}
         lobby = LobbyState(online=0, waiting=0, popular=())
-        self.rules = Conversations(HERE, self.seats, self.bus, Sealer(), self._encode, lambda: lobby, grace_ms)
+        book = CallBook(lambda guest: IceServers(servers=(), expires_in_ms=0), Metrics(), relay=True)
+        self.rules = Conversations(HERE, self.seats, self.bus, Sealer(), self._encode, lambda: lobby, book, grace_ms)
 
     def _encode(self, push: Wire) -> bytes:
         frame = b"%d" % len(self._frames)

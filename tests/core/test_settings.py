@@ -46,6 +46,7 @@ def test_a_variable_nobody_knows_is_refused() -> None:
         ("VISAVIS_TRUST_FORWARDED", "perhaps"),
         ("VISAVIS_LEASE_MS", "10"),
         ("VISAVIS_LOG_LEVEL", "loud"),
+        ("VISAVIS_MODES", "text smell"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_variable(name: str, value: str) -> None:

@@ -35,7 +35,7 @@ async def test_two_strangers_are_told_who_and_why(crowd: Crowd) -> None:
     assert found["why"] == other["why"] == {"interests": ["jazz"], "languages": [crowd.tongue]}
     assert found["partner"] == {"seat": other["seat"], "profile": b.created["profile"], "state": "here"}
     assert other["partner"] == {"seat": found["seat"], "profile": a.created["profile"], "state": "here"}
-    assert set(found) == {"id", "mode", "seat", "partner", "why", "startedAt", "claim"}
+    assert set(found) == {"id", "mode", "seat", "partner", "why", "startedAt", "claim", "call"}
 
 
 async def test_what_one_says_the_other_hears(crowd: Crowd) -> None:

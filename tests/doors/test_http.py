@@ -170,7 +170,7 @@ async def test_the_page_learns_what_it_needs_before_there_is_a_guest(worker: Wor
     info = (await ask(worker, "GET", "/api/info")).body
     assert info["minimumAge"] == 18
     assert info["rules"] == RULES_VERSION
-    assert info["modes"] == ["text"]
+    assert info["modes"] == ["text", "voice", "video"]
     assert info["contract"] == auth_of({"token": ""})["contract"]
 
 

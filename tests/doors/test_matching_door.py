@@ -125,9 +125,11 @@ async def test_one_cannot_search_from_a_conversation(crowd: Crowd) -> None:
     await b.next("chat:message")
 
 
-async def test_a_mode_that_is_not_served_is_refused(crowd: Crowd) -> None:
+async def test_a_mode_that_is_not_served_is_refused(
+    crowd: Crowd, worker_with: Callable[..., Awaitable[Worker]]
+) -> None:
     """By name; one that does not exist is no request at all."""
-    a = await crowd.arrive()
+    a = await crowd.arrive((await worker_with(VISAVIS_MODES="text voice")).url)
     assert (await crowd.find(a, mode="video"))["error"] == {"code": "mode_unavailable", "mode": "video"}
     assert (await crowd.find(a, mode="smell"))["error"]["code"] == "bad_request"
 

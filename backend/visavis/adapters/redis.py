@@ -6,7 +6,7 @@ shows as StateUnavailable; what the bus loses meanwhile is healed by its users.
 
 Keys, all under `v:`, all with a TTL or named reason:
   guest:{id}          hash: epoch, worker, away, conversation, pool, ticket (session TTL, sliding)
-  conversation:{id}   hash: state, members, record (session TTL while live, an hour after its end)
+  conversation:{id}   hash: state, members, record, call, call_version (session TTL while live, an hour after its end)
   at:{worker}         set: guests connected there (session TTL)
   worker:{worker}     the lease itself (lease TTL)
   workers             sorted set: worker by expiry (members leave when found expired)
@@ -16,6 +16,9 @@ Keys, all under `v:`, all with a TTL or named reason:
   round:{mode}        who runs the pool's round (2 s)
   met:{guest}         sorted set: recent partners (TTL of the setting)
   limit:{name}        counters (their window)
+  recorders           sorted set: recorder by expiry (members leave when found expired)
+  recorder:{id}       hash: places, load (lease TTL)
+  made:{recorder}     hash: recording by the time it got its place there (a day after the recorder's last beat)
 """
 
 import asyncio
@@ -32,7 +35,7 @@ from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from visavis.contract import Mode
+from visavis.contract import Mode, Refused
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
@@ -83,6 +86,15 @@ def _workers(flat: Sequence[bytes]) -> Workers:
     return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
 
+async def _asked(command: Awaitable[Any]) -> Any:
+    try:
+        return await command
+    except OutOfMemoryError as error:
+        raise StateFull from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+
+
 class State:
     """Seats, Lease and Pool of `core.ports`, for one worker."""
 
@@ -106,12 +118,7 @@ class State:
         return await self._ask(self._scripts[script](args=args))
 
     async def _ask(self, command: Awaitable[Any]) -> Any:
-        try:
-            return await command
-        except OutOfMemoryError as error:
-            raise StateFull from error
-        except (RedisError, OSError, TimeoutError) as error:
-            raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+        return await _asked(command)
 
     async def ping(self) -> None:
         """Prove that Redis answers."""
@@ -134,10 +141,10 @@ class State:
         claimed: tuple[str, str, bytes] = ("", "", b"")
         if claim is not None:
             claimed = (claim.id, " ".join(m.guest for m in claim.members), _pack(claim))
-        epoch, before, record, places = await self._run(
+        epoch, before, record, places, call = await self._run(
             "connect", guest.id, self._worker, self._lease_ms, self._session_ms, *claimed
         )
-        return Connected(epoch, before.decode(), _record.decode(record) if record else None, _workers(places))
+        return Connected(epoch, before.decode(), _record.decode(record) if record else None, _workers(places), call)
 
     async def disconnect(self, guest: str, epoch: int) -> Workers | None:
         places = await self._run("disconnect", guest, self._worker, epoch)
@@ -149,8 +156,8 @@ class State:
         flat: list[str | int] = [value for pair in guests for value in pair]
         answers = await self._run("touch", self._worker, self._lease_ms, self._session_ms, *flat)
         return [
-            Touched(guest, state.decode(), conversation.decode(), bool(searching), _workers(places))
-            for (guest, _), (state, conversation, searching, places) in zip(guests, answers, strict=True)
+            Touched(guest, state.decode(), conversation.decode(), bool(searching), _workers(places), int(call))
+            for (guest, _), (state, conversation, searching, places, call) in zip(guests, answers, strict=True)
         ]
 
     async def end(
@@ -165,6 +172,18 @@ class State:
         if record is None or (live and state != b"live"):
             return None
         return _record.decode(record)
+
+    async def call(self, conversation: str) -> bytes | None:
+        found: bytes | None = await self._ask(self._redis.hget(f"v:conversation:{conversation}", "call"))
+        return found
+
+    async def swap_call(self, conversation: str, before: int, after: int, state: bytes) -> bytes | None:
+        outcome: bytes = await self._run("call", conversation, before, after, state)
+        if outcome == b"lost":
+            raise StateUnavailable("Redis has forgotten the conversation")
+        if outcome == b"over":
+            raise Refused("not_in_conversation")
+        return None if outcome == b"ok" else outcome
 
     async def recent(self, guest: str) -> list[str]:
         met = await self._ask(self._redis.zrange(f"v:met:{guest}", -100, -1))
@@ -382,3 +401,67 @@ class DirectedBus:
                 with contextlib.suppress(RedisError, OSError, TimeoutError):
                     await asyncio.wait_for(ears.aclose(), 1)  # type: ignore[no-untyped-call]  # untyped upstream
             await asyncio.sleep(0.1)
+
+
+class Recorders:
+    """Recorders and RecorderLease of `core.ports`: which recorders there are, and who has a place at them."""
+
+    def __init__(self, client: "redis.Redis", recorder: str = "", *, lease_ms: int = 5000) -> None:
+        """`recorder` is the one whose lease this is; workers have none."""
+        self._redis = client
+        self._recorder = recorder
+        self._lease_ms = lease_ms
+        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
+        self._scripts = {
+            name: client.register_script(
+                f"#!lua flags=allow-oom\n{prelude}\n{(_LUA / f'{name}.lua').read_text(encoding='utf-8')}"
+            )
+            for name in ("recorder_beat", "recorder_claim")
+        }
+
+    async def claim(self, recording: str) -> str | None:
+        found: bytes | None = await self._ask(self._scripts["recorder_claim"](args=[recording]))
+        return None if found is None else found.decode()
+
+    async def release(self, recorder: str, recording: str) -> None:
+        await self._ask(self._redis.hdel(f"v:made:{recorder}", recording))
+
+    async def living(self) -> set[str]:
+        return set(await self.loads())
+
+    async def loads(self) -> dict[str, bytes]:
+        names = [name.decode() for name in await self._ask(self._redis.zrange("v:recorders", 0, -1))]
+
+        async def read() -> list[bytes | None]:
+            async with self._redis.pipeline(transaction=False) as batch:
+                for name in names:
+                    batch.hget(f"v:recorder:{name}", "load")
+                answers: list[bytes | None] = await batch.execute()
+                return answers
+
+        loads = await self._ask(read()) if names else []
+        return {name: load for name, load in zip(names, loads, strict=True) if load is not None}
+
+    async def beat(self, places: int, load: bytes, running: Sequence[str]) -> list[str]:
+        args: list[str | int | bytes] = [self._recorder, self._lease_ms, places, load, *running]
+        withdrawn = await self._ask(self._scripts["recorder_beat"](args=args))
+        return [recording.decode() for recording in withdrawn]
+
+    async def done(self, recording: str) -> None:
+        await self.release(self._recorder, recording)
+
+    async def resign(self) -> None:
+        async def leave() -> None:
+            async with self._redis.pipeline(transaction=True) as batch:
+                batch.zrem("v:recorders", self._recorder)
+                batch.delete(f"v:recorder:{self._recorder}")
+                await batch.execute()
+
+        await self._ask(leave())
+
+    async def worker_of(self, guest: str) -> str:
+        found: bytes | None = await self._ask(self._redis.hget(f"v:guest:{guest}", "worker"))
+        return found.decode() if found else ""
+
+    async def _ask(self, command: Awaitable[Any]) -> Any:
+        return await _asked(command)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from visavis.contract import (
     Accepted,
+    CallState,
     Conversation,
     Done,
     Ended,
@@ -33,7 +34,7 @@ from visavis.contract import (
     Wire,
 )
 from visavis.contract import Leave as LeaveRequest
-from visavis.core import notes
+from visavis.core import calls, notes
 from visavis.core.identity import Guest
 from visavis.core.ports import Bus, Record, Sealer, Seats, StateUnavailable, Workers
 
@@ -53,16 +54,37 @@ class Line(Protocol):
         """Say something if there is something to say, then hang up."""
 
 
+class CallBook(Protocol):
+    """What the conversations need to know of calls."""
+
+    def begin(self, record: Record) -> calls.State:
+        """The call's state in a new conversation."""
+
+    def met(self, record: Record) -> None:
+        """A conversation has come about."""
+
+    def view(self, record: Record, state: calls.State, guest: str) -> CallState:
+        """The state as that member is told it."""
+
+    def changed(self, peer: "Peer", seat: "Seat", before: calls.State) -> None:
+        """A seat's call is another than before, or the seat is just taken or given up."""
+
+
 class Seat:
     """One guest's seat, as this worker sees it."""
 
-    __slots__ = ("record", "number", "workers", "grace")
+    __slots__ = ("record", "number", "workers", "grace", "call", "ring", "told")
 
-    def __init__(self, record: Record, number: int, workers: Workers) -> None:
+    def __init__(self, record: Record, number: int, workers: Workers, call: calls.State) -> None:
         self.record = record
         self.number = number
         self.workers = workers
         """Where the other members are; the empty string is away."""
+        self.call = call
+        self.ring: asyncio.TimerHandle | None = None
+        """Runs while the call rings."""
+        self.told: set[tuple[str, str]] = set()
+        """What this member's client has told of which call, to be counted once."""
         self.grace: dict[str, asyncio.TimerHandle] = {}
         """Runs for each member who is away."""
 
@@ -70,6 +92,9 @@ class Seat:
         for timer in self.grace.values():
             timer.cancel()
         self.grace.clear()
+        if self.ring is not None:
+            self.ring.cancel()
+            self.ring = None
 
 
 class Peer:
@@ -104,6 +129,7 @@ class Conversations:
         sealer: Sealer,
         encode: Callable[[Wire], bytes],
         lobby: Callable[[], LobbyState],
+        book: CallBook,
         grace_ms: int,
     ) -> None:
         self._worker = worker
@@ -112,6 +138,7 @@ class Conversations:
         self._sealer = sealer
         self._encode = encode
         self._lobby = lobby
+        self._book = book
         self._grace_ms = grace_ms
         self.peers: dict[str, Peer] = {}
         self._departed: set[Peer] = set()
@@ -162,7 +189,7 @@ class Conversations:
         if again:
             await self._compare(peer, found.record.id if found.record else "", found.workers)
         elif found.record is not None:
-            self._sit(peer, found.record, found.workers)
+            self._sit(peer, found.record, found.workers, calls.unpack(found.call) if found.call else None)
         self._tell_members(peer, found.workers, self._worker)
 
     def disconnect(self, peer: Peer) -> None:
@@ -204,9 +231,9 @@ class Conversations:
 
     def say(self, peer: Peer, said: SendMessage) -> Accepted:
         """Pass an item on to the other members who are here. Those away get it when it is sent again."""
-        seat = self._seat(peer, said.conversation_id)
+        seat = self.seated(peer, said.conversation_id)
         at = time.time_ns() // 1_000_000
-        self._push_others(
+        self.push_others(
             seat,
             Message(
                 conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=said.body, at=at
@@ -216,8 +243,8 @@ class Conversations:
 
     def receipt(self, peer: Peer, said: SendReceipt) -> Done:
         """Pass on how far this client has received and shown."""
-        seat = self._seat(peer, said.conversation_id)
-        self._push_others(
+        seat = self.seated(peer, said.conversation_id)
+        self.push_others(
             seat,
             Receipt(conversation_id=said.conversation_id, seat=seat.number, delivered=said.delivered, read=said.read),
         )
@@ -225,8 +252,8 @@ class Conversations:
 
     def typing(self, peer: Peer, said: SendTyping) -> Done:
         """Pass on that typing began or stopped."""
-        seat = self._seat(peer, said.conversation_id)
-        self._push_others(seat, Typing(conversation_id=said.conversation_id, seat=seat.number, typing=said.typing))
+        seat = self.seated(peer, said.conversation_id)
+        self.push_others(seat, Typing(conversation_id=said.conversation_id, seat=seat.number, typing=said.typing))
         return _DONE
 
     async def leave(self, peer: Peer, said: LeaveRequest) -> Done:
@@ -247,13 +274,15 @@ class Conversations:
                 self._post(place, notes.Over(member, conversation, reason))
         return workers is not None
 
-    def _seat(self, peer: Peer, conversation: str) -> Seat:
+    def seated(self, peer: Peer, conversation: str) -> Seat:
+        """The peer's seat in this conversation. Raises Refused."""
         seat = peer.seat
         if seat is None or seat.record.id != conversation:
             raise Refused("not_in_conversation")
         return seat
 
-    def _push_others(self, seat: Seat, push: Wire) -> None:
+    def push_others(self, seat: Seat, push: Wire) -> None:
+        """Hand a push to the other members who are here."""
         frame: bytes | None = None
         for member, place in seat.workers.items():
             if place:
@@ -264,10 +293,34 @@ class Conversations:
 
     def seat(self, record: Record, workers: Workers) -> None:
         """Tell the members of a new conversation that they have met."""
+        self._book.met(record)
         for member, place in workers.items():
             if place:
                 others = {guest: where for guest, where in workers.items() if guest != member}
                 self._post(place, notes.Seated(member, record, others))
+
+    def call_is(self, peer: Peer, seat: Seat, state: calls.State) -> None:
+        """A member here changed the call: the client learns it from its answer, the other members from a note."""
+        self._take_call(peer, seat, state)
+        for member, place in seat.workers.items():
+            if place:
+                self._post(place, notes.Called(member, seat.record.id, state))
+
+    def _hear_call(self, peer: Peer, note: notes.Called) -> None:
+        seat = peer.seat
+        if seat is not None and seat.record.id == note.conversation and self._take_call(peer, seat, note.state):
+            self.tell_call(peer, seat)
+
+    def tell_call(self, peer: Peer, seat: Seat) -> None:
+        """Tell a member here how the call stands."""
+        self._tell(peer, self._book.view(seat.record, seat.call, peer.guest.id))
+
+    def _take_call(self, peer: Peer, seat: Seat, state: calls.State) -> bool:
+        if state.version <= seat.call.version:
+            return False
+        before, seat.call = seat.call, state
+        self._book.changed(peer, seat, before)
+        return True
 
     def _post(self, worker: str, note: notes.AnyNote) -> None:
         if worker == self._worker:
@@ -275,7 +328,7 @@ class Conversations:
         else:
             self._bus.send(worker, notes.encode(note))
 
-    def receive(self, note: notes.AnyNote) -> None:
+    def receive(self, note: notes.AnyNote) -> None:  # noqa: C901  # a branch for each kind of note
         """Act on a note about a guest of this worker; one about somebody who is gone is dropped."""
         peer = self.peers.get(note.guest)
         if peer is None:
@@ -297,6 +350,8 @@ class Conversations:
                 if peer.seat is not None and peer.seat.record.id == note.conversation:
                     self._stand_up(peer)
                     self._tell(peer, Ended(conversation_id=note.conversation, reason=_reason(note.reason)))
+            case notes.Called():
+                self._hear_call(peer, note)
             case notes.Displaced():
                 if note.epoch > peer.epoch:
                     del self.peers[note.guest]
@@ -304,25 +359,28 @@ class Conversations:
 
     # ------------------------------------------------------------------ seats
 
-    def _sit(self, peer: Peer, record: Record, workers: Workers) -> Seat:
+    def _sit(self, peer: Peer, record: Record, workers: Workers, call: calls.State | None = None) -> Seat:
         number = record.seat_of(peer.guest.id)
         assert number is not None
         if peer.seat is not None:
             peer.seat.stop_waiting()
         peer.searching = False
-        peer.seat = seat = Seat(record, number, {})
+        peer.seat = seat = Seat(record, number, {}, self._book.begin(record) if call is None else call)
         for member in record.members:
             if member.guest != peer.guest.id:
                 seat.workers[member.guest] = workers.get(member.guest, "")
                 if not seat.workers[member.guest]:
                     # How long already, Redis knows.
                     self._wait_for(peer, seat, member.guest, LOOK_AGAIN_MS)
+        self._book.changed(peer, seat, calls.State())
         return seat
 
     def _stand_up(self, peer: Peer) -> None:
         if peer.seat is not None:
-            peer.seat.stop_waiting()
-            peer.seat = None
+            seat, peer.seat = peer.seat, None
+            seat.stop_waiting()
+            before, seat.call = seat.call, calls.State()
+            self._book.changed(peer, seat, before)
             # Who is here was not told to somebody in a conversation.
             self._tell(peer, self._lobby())
 
@@ -376,6 +434,7 @@ class Conversations:
             why=seat.record.why,
             started_at=seat.record.started_at,
             claim=self._sealer.seal(seat.record, peer.guest.id),
+            call=self._book.view(seat.record, seat.call, peer.guest.id),
         )
 
     # ------------------------------------------------------------------ healing
@@ -399,6 +458,7 @@ class Conversations:
                 await self.restore(peer)
             else:
                 await self._compare(peer, touched.conversation, touched.workers)
+                await self._compare_call(peer, touched.conversation, touched.call)
                 if reborn or touched.state == "back":
                     self._tell_members(peer, touched.workers, self._worker)
             if peer.searching and not touched.searching and peer.seat is None:
@@ -421,6 +481,19 @@ class Conversations:
                 self.receive(notes.Seated(peer.guest.id, record, workers))
         elif seat is not None:
             self.receive(notes.Over(peer.guest.id, seat.record.id, "left"))
+
+    async def _compare_call(self, peer: Peer, conversation: str, version: int) -> None:
+        seat = peer.seat
+        if seat is None or seat.record.id != conversation:
+            return
+        if version > seat.call.version:
+            found = await self._seats.call(conversation)
+            if found is not None:
+                self.receive(notes.Called(peer.guest.id, conversation, calls.unpack(found)))
+        elif version < 0 < seat.call.version:
+            # Redis has lost it; what this worker knows is the newest there is.
+            state = seat.call
+            await self._seats.swap_call(conversation, state.version, state.version, calls.pack(state))
 
     def mourn(self, reaped: Sequence[tuple[str, str, Workers]]) -> None:
         """A worker died: tell the partners of its guests that they are away."""

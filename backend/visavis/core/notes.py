@@ -6,6 +6,7 @@ client's resending does not mend.
 
 import msgspec
 
+from visavis.core.calls import Consent, State
 from visavis.core.ports import Record
 
 
@@ -49,7 +50,59 @@ class Displaced(Note, frozen=True, tag="x"):
     epoch: int
 
 
-AnyNote = Deliver | Seated | Moved | Over | Displaced
+class Called(Note, frozen=True, tag="c"):
+    """The call of the guest's conversation has changed."""
+
+    conversation: str
+    state: State
+
+
+class Recorded(Note, frozen=True, tag="r"):
+    """How it stands with a recording of the guest's conversation.
+
+    `outcome`: "on" once something is being recorded; at its end "saved", until `expires_at`, or "full", "empty" or
+    "failed", as the contract's RecordingOver has them.
+    """
+
+    conversation: str
+    recording: str
+    outcome: str
+    expires_at: int = 0
+    """Milliseconds since the epoch."""
+
+
+AnyNote = Deliver | Seated | Moved | Over | Displaced | Called | Recorded
+
+
+class RecorderNote(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What a recorder is told about one recording."""
+
+    recording: str
+
+
+class Begin(RecorderNote, frozen=True, tag="b"):
+    """Make this recording; `consent` is why it may. `members`: guest, device and seat number of each."""
+
+    conversation: str
+    consent: Consent
+    members: tuple[tuple[str, str, int], ...]
+    at: int
+
+
+class Offered(RecorderNote, frozen=True, tag="o"):
+    """A member, on `worker`, offers what their peer connection `session` sends."""
+
+    guest: str
+    worker: str
+    session: str
+    sdp: str
+
+
+class Finish(RecorderNote, frozen=True, tag="f"):
+    """Stop at once: the call is over, or a consent was taken back."""
+
+
+ForRecorder = Begin | Offered | Finish
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(AnyNote)
@@ -58,4 +111,13 @@ _decoder = msgspec.msgpack.Decoder(AnyNote)
 def decode(data: bytes) -> AnyNote:
     """Read a note; raises msgspec.MsgspecError for anything else."""
     note: AnyNote = _decoder.decode(data)
+    return note
+
+
+_for_recorder = msgspec.msgpack.Decoder(ForRecorder)
+
+
+def decode_for_recorder(data: bytes) -> ForRecorder:
+    """Read a note to a recorder; raises msgspec.MsgspecError for anything else."""
+    note: ForRecorder = _for_recorder.decode(data)
     return note

@@ -1,6 +1,7 @@
 """What the rules need from outside, as small Protocols: adapters fulfil them, tests run on the real ones."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -140,6 +141,8 @@ class Connected(msgspec.Struct, frozen=True):
     displaced: str
     record: Record | None
     workers: Workers
+    call: bytes = b""
+    """The packed state of the conversation's call; empty if nothing has happened to it yet, or Redis has lost it."""
 
 
 class Touched(msgspec.Struct, frozen=True):
@@ -154,6 +157,8 @@ class Touched(msgspec.Struct, frozen=True):
     conversation: str
     searching: bool
     workers: Workers
+    call: int = -1
+    """The version of the conversation's call; -1 if Redis has none."""
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -207,6 +212,15 @@ class Seats(Protocol):
     async def record(self, conversation: str, *, live: bool = False) -> Record | None:
         """A conversation; unless `live`, for an hour after its end as well."""
 
+    async def call(self, conversation: str) -> bytes | None:
+        """The packed state of the conversation's call."""
+
+    async def swap_call(self, conversation: str, before: int, after: int, state: bytes) -> bytes | None:
+        """Let a call's state follow version `before`; None if it does, else the state that stands instead.
+
+        Raises Refused if the conversation is over, StateUnavailable if Redis has forgotten it.
+        """
+
     async def recent(self, guest: str) -> list[str]:
         """Guests met a while ago or less."""
 
@@ -257,8 +271,69 @@ class Bus(Protocol):
         """Hand a note over for sending, in order per worker. Never waits."""
 
 
+class Meter(Protocol):
+    """Counts for operators: names and labels are those of the metrics, never a guest."""
+
+    def count(self, name: str, **labels: str) -> None:
+        """One more."""
+
+    def observe(self, name: str, seconds: float) -> None:
+        """One more duration."""
+
+
 class Sealer(Protocol):
     """Makes claims that only this service can make or read."""
 
     def seal(self, record: Record, guest: str) -> str:
         """A token that restores this guest's seat."""
+
+
+# --------------------------------------------------------------------------- recordings
+
+
+class Recorders(Protocol):
+    """The recorders there are, as workers see them. Methods raise StateUnavailable."""
+
+    async def claim(self, recording: str) -> str | None:
+        """A place for the recording at the least busy recorder; asking again gives the same one.
+
+        Returns the recorder's address on the bus; empty if all are full, None if there is none.
+        """
+
+    async def release(self, recorder: str, recording: str) -> None:
+        """Give the place back: a recorder that still makes this recording stops within a second."""
+
+    async def living(self) -> set[str]:
+        """Addresses of the recorders whose lease runs."""
+
+    async def loads(self) -> dict[str, bytes]:
+        """What each living recorder last said of itself."""
+
+
+class RecorderLease(Protocol):
+    """A recorder's life sign. Methods raise StateUnavailable."""
+
+    async def beat(self, places: int, load: bytes, running: Sequence[str]) -> list[str]:
+        """Renew the lease; gives those of the running recordings that have no place here any more."""
+
+    async def done(self, recording: str) -> None:
+        """A recording has ended by itself: its place is free."""
+
+    async def resign(self) -> None:
+        """Give the lease back."""
+
+    async def worker_of(self, guest: str) -> str:
+        """The worker a guest is connected to; empty if away."""
+
+
+class Shelf(Protocol):
+    """Where finished recordings lie, as files named by the recording's id."""
+
+    def path(self, recording: str) -> Path | None:
+        """The file, if it is there."""
+
+    def remove(self, recording: str) -> None:
+        """Remove the file, if it is there."""
+
+    def old(self, seconds: float) -> list[str]:
+        """The recordings whose files are older than this."""

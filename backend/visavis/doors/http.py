@@ -23,6 +23,7 @@ from visavis.contract import (
     ROUTES,
     RULES_VERSION,
     CreateGuest,
+    Done,
     GuestCreated,
     Health,
     LobbyState,
@@ -33,10 +34,12 @@ from visavis.contract import (
 )
 from visavis.core.identity import Guest, check_entry, new_id, new_profile
 from visavis.core.ports import Seats, StateFull, StateUnavailable
+from visavis.core.recordings import Recordings
 
 log = logging.getLogger(__name__)
 
 MOST_BODY = 16_384
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WINDOW_MS = 600_000
 
 SECURITY_HEADERS = {
@@ -84,6 +87,12 @@ class Http:
         parts: Callable[[], Awaitable[dict[str, bool]]],
         needed: frozenset[str],
         modes: tuple[Mode, ...],
+        relay: bool,
+        recording: bool,
+        recordings: Recordings,
+        authorize: Callable[[str], Guest],
+        metrics: Callable[[], bytes],
+        metrics_token: str,
         minimum_age: int,
         guests_per_window: int,
         trust_forwarded: bool,
@@ -100,6 +109,12 @@ class Http:
         self._parts = parts
         self._needed = needed
         self._modes = modes
+        self._relay = relay
+        self._recording = recording
+        self._recordings = recordings
+        self._authorize = authorize
+        self._metrics = metrics
+        self._metrics_token = metrics_token
         self._minimum_age = minimum_age
         self._guests_per_window = guests_per_window
         self._trust_forwarded = trust_forwarded
@@ -146,6 +161,8 @@ class Http:
                 minimum_age=self._minimum_age,
                 rules=RULES_VERSION,
                 modes=self._modes,
+                relay=self._relay,
+                recording=self._recording,
                 contract=self._contract_hash,
             )
         )
@@ -184,6 +201,45 @@ class Http:
         parts = await self._parts()
         ok = all(well for part, well in parts.items() if part in self._needed)
         return _reply(Health(ok=ok, parts=parts), status=200 if ok else 503)
+
+    async def list_recordings(self, request: web.Request) -> web.Response:
+        return _reply(await self._recordings.list_for(self._guest(request).device))
+
+    async def get_recording(self, request: web.Request) -> web.StreamResponse:
+        path, made_at = await self._recordings.file_for(self._guest(request).device, request.match_info["id"])
+        day = datetime.datetime.fromtimestamp(made_at / 1000, datetime.UTC).date().isoformat()
+        return web.FileResponse(
+            path,
+            headers={
+                "Cache-Control": "private, no-store",
+                "Content-Disposition": f'attachment; filename="visavis-{day}.mp4"',
+                "Content-Type": "video/mp4",
+            },
+        )
+
+    async def delete_recording(self, request: web.Request) -> web.Response:
+        await self._recordings.delete(self._guest(request).device, request.match_info["id"])
+        return _reply(Done())
+
+    def _guest(self, request: web.Request) -> Guest:
+        """Who asks. Raises Refused."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Refused("token_invalid")
+        return self._authorize(token.strip())
+
+    async def get_metrics(self, request: web.Request) -> web.Response:
+        if not self._may_measure(request):
+            raise Refused("not_found")
+        return web.Response(body=self._metrics(), headers={"Content-Type": METRICS_TYPE, "Cache-Control": "no-store"})
+
+    def _may_measure(self, request: web.Request) -> bool:
+        if self._metrics_token:
+            given = request.headers.get("Authorization", "")
+            return hmac.compare_digest(given.encode(), f"Bearer {self._metrics_token}".encode())
+        # A proxy on this machine also connects from it.
+        proxied = any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "Via"))
+        return not proxied and request.remote in ("127.0.0.1", "::1")
 
     def _prefix(self, request: web.Request) -> str:
         """The address a limit counts by, made unreadable: IPv4 whole, IPv6 by its /64."""

@@ -1,5 +1,6 @@
 -- A guest's newest connection. ARGV: guest, worker, lease ms, session ms, claimed conversation
--- ('' for none), its members, its record. Returns epoch, worker of the connection before, record ('' for none), places.
+-- ('' for none), its members, its record. Returns epoch, worker of the connection before, record ('' for none), places,
+-- the state of its call ('' for none).
 local guest, worker, lease, ttl, claimed, claimed_members, claimed_record = unpack(ARGV)
 lives(worker, lease)
 local key = P .. 'guest:' .. guest
@@ -32,8 +33,9 @@ if conversation == '' and claimed ~= '' then
   end
 end
 if conversation == '' then
-  return { epoch, before, '', {} }
+  return { epoch, before, '', {}, '' }
 end
 local conversation_key = P .. 'conversation:' .. conversation
 redis.call('PEXPIRE', conversation_key, ttl)
-return { epoch, before, redis.call('HGET', conversation_key, 'record'), places_in(conversation, guest) }
+local found = redis.call('HMGET', conversation_key, 'record', 'call')
+return { epoch, before, found[1], places_in(conversation, guest), found[2] or '' }

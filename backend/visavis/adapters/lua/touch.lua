@@ -1,5 +1,5 @@
 -- Renew sessions and report. ARGV: worker, lease ms, session ms, then guest, epoch, guest, epoch...
--- Returns for each: state, conversation, searching (0 or 1), places.
+-- Returns for each: state, conversation, searching (0 or 1), places, version of its call (-1 for none).
 local worker, lease, ttl = unpack(ARGV, 1, 3)
 lives(worker, lease)
 local answers = {}
@@ -21,14 +21,15 @@ for i = 4, #ARGV, 2 do
   if state == 'ok' or state == 'back' then
     redis.call('PEXPIRE', key, ttl)
     local conversation = conversation_of(guest)
-    local places = {}
+    local places, call = {}, -1
     if conversation ~= '' then
       redis.call('PEXPIRE', P .. 'conversation:' .. conversation, ttl)
       places = places_in(conversation, guest)
+      call = tonumber(redis.call('HGET', P .. 'conversation:' .. conversation, 'call_version') or -1)
     end
-    answers[#answers + 1] = { state, conversation, found[3] and 1 or 0, places }
+    answers[#answers + 1] = { state, conversation, found[3] and 1 or 0, places, call }
   else
-    answers[#answers + 1] = { state, '', 0, {} }
+    answers[#answers + 1] = { state, '', 0, {}, -1 }
   end
 end
 redis.call('PEXPIRE', P .. 'at:' .. worker, ttl)

@@ -1,0 +1,272 @@
+"""Calls between seated members: who invites, what is agreed, and the way for their peer connections' signals.
+
+The state machine is `calls`; here its states are kept in Redis one after the other, told to both members and acted
+upon: a ring that ends, a recorder that is sent for. Signals take the way of messages, past no store.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from visavis.contract import (
+    AcceptCall,
+    CallExperience,
+    CallState,
+    Candidate,
+    Description,
+    Done,
+    EndCall,
+    IceServers,
+    InviteToCall,
+    OfferToRecorder,
+    RefreshIceServers,
+    Refused,
+    SendSignal,
+    SetCall,
+    Signal,
+    Signalled,
+)
+from visavis.core import calls, sdp
+from visavis.core.conversations import Conversations, Peer, Seat
+from visavis.core.identity import new_id
+from visavis.core.ports import Meter, Record, Seats, StateUnavailable
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2.0
+TRIES = 5
+"""Times a change is worked out anew because another came first."""
+
+
+class CallBook:
+    """What a call is told as, and who hears of its changes; `ice` gives a guest relays of its own."""
+
+    def __init__(self, ice: Callable[[str], IceServers], meter: Meter, *, relay: bool) -> None:
+        self._ice = ice
+        self._meter = meter
+        self.relay = relay
+        self.watch: Callable[[Peer, Seat, calls.State], None] | None = None
+
+    def begin(self, record: Record) -> calls.State:
+        return calls.begin(record.id, record.mode, relay=self.relay)
+
+    def met(self, record: Record) -> None:
+        call = self.begin(record).call
+        if call is not None:
+            self._meter.count("calls_started", origin="match", media="video" if call.meant_as_video else "voice")
+
+    def view(self, record: Record, state: calls.State, guest: str) -> CallState:
+        seat = record.seat_of(guest)
+        assert seat is not None
+        ice = self._ice(guest) if state.call is not None else IceServers(servers=(), expires_in_ms=0)
+        return calls.view(record.id, state, seat, ice)
+
+    def servers(self, guest: str) -> IceServers:
+        """Fresh credentials."""
+        return self._ice(guest)
+
+    def changed(self, peer: Peer, seat: Seat, before: calls.State) -> None:
+        if self.watch is not None:
+            self.watch(peer, seat, before)
+
+
+class Calling:
+    """The requests about calls, and what follows from them."""
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        book: CallBook,
+        seats: Seats,
+        meter: Meter,
+        *,
+        ring_ms: int,
+        recordable: bool,
+    ) -> None:
+        self._conversations = conversations
+        self._book = book
+        self._seats = seats
+        self._meter = meter
+        self._ring_ms = ring_ms
+        self._recordable = recordable
+        self._tasks: set[asyncio.Task[None]] = set()
+        book.watch = self._changed
+
+    # ------------------------------------------------------------------ what members ask
+
+    async def invite(self, peer: Peer, asked: InviteToCall) -> CallState:
+        """Ring at the partner's."""
+        call_id = new_id()
+        return await self._change(
+            peer,
+            asked.conversation_id,
+            lambda state, seat: calls.invite(state, seat, asked, call_id, relay=self._book.relay),
+        )
+
+    async def accept(self, peer: Peer, asked: AcceptCall) -> CallState:
+        """Answer the ring."""
+        return await self._change(peer, asked.conversation_id, lambda state, seat: calls.accept(state, seat, asked))
+
+    async def end(self, peer: Peer, asked: EndCall) -> CallState:
+        """Hang up, decline or take back."""
+        return await self._change(peer, asked.conversation_id, lambda state, seat: calls.end(state, seat, asked))
+
+    async def set(self, peer: Peer, asked: SetCall) -> CallState:
+        """Climb the ladder, descend it, mute, or consent to a recording."""
+        recording_id = new_id()
+        return await self._change(
+            peer,
+            asked.conversation_id,
+            lambda state, seat: calls.change(state, seat, asked, recording_id, recordable=self._recordable),
+        )
+
+    def servers(self, peer: Peer, asked: RefreshIceServers) -> IceServers:
+        """Newer credentials; only for somebody in a call."""
+        self._call(self._conversations.seated(peer, asked.conversation_id), asked.call_id)
+        return self._book.servers(peer.guest.id)
+
+    def signal(self, peer: Peer, asked: SendSignal) -> Done:
+        """Pass on what was agreed to; drop candidates that were not."""
+        seat = self._conversations.seated(peer, asked.conversation_id)
+        call = self._call(seat, asked.call_id)
+        if not call.open:
+            raise Refused("not_agreed")
+        signal = self._allowed(call, asked.signal)
+        if signal is not None:
+            self._conversations.push_others(
+                seat,
+                Signalled(
+                    conversation_id=asked.conversation_id,
+                    call_id=asked.call_id,
+                    session=asked.session,
+                    to=asked.to,
+                    signal=signal,
+                ),
+            )
+        return _DONE
+
+    def _allowed(self, call: calls.Call, signal: Signal) -> Signal | None:
+        relay_only = not call.direct
+        match signal:
+            case Description(type=kind, sdp=text):
+                return Description(type=kind, sdp=sdp.clean(text, relay_only=relay_only, video=call.video))
+            case Candidate(candidate=text):
+                kept = sdp.candidate(text, relay_only=relay_only)
+                if kept is None:
+                    self._meter.count("candidates_dropped")
+                    return None
+                return Candidate(candidate=kept, mid=signal.mid, line=signal.line, ufrag=signal.ufrag)
+            case _:
+                return signal
+
+    def experience(self, peer: Peer, asked: CallExperience) -> Done:
+        """Count how the call went: a connection and a failure once for each member and call."""
+        seat = self._conversations.seated(peer, asked.conversation_id)
+        told = (asked.call_id, asked.what)
+        if asked.what != "restarted":
+            if told in seat.told:
+                return _DONE
+            seat.told.add(told)
+        match asked.what:
+            case "connected":
+                self._meter.count("calls_connected", path=asked.path)
+                if asked.first_frame_ms is not None:
+                    self._meter.observe("call_first_frame", asked.first_frame_ms / 1000)
+            case "failed":
+                self._meter.count("call_failures", cause=asked.cause or "other")
+            case "restarted":
+                self._meter.count("ice_restarts", cause=asked.cause or "other")
+        return _DONE
+
+    def offer_to_recorder(self, peer: Peer, asked: OfferToRecorder) -> Done:
+        """Pass a description on to the recorder of a recording that both agreed to."""
+        self._conversations.seated(peer, asked.conversation_id)
+        raise Refused("recording_unavailable")
+
+    @staticmethod
+    def _call(seat: Seat, call_id: str) -> calls.Call:
+        call = seat.call.call
+        if call is None or call.id != call_id:
+            raise Refused("no_such_call")
+        return call
+
+    # ------------------------------------------------------------------ changing
+
+    async def _change(
+        self, peer: Peer, conversation: str, transition: Callable[[calls.State, int], calls.State]
+    ) -> CallState:
+        seat = self._conversations.seated(peer, conversation)
+        await self._advance(peer, seat, transition)
+        if peer.seat is not seat:
+            raise Refused("not_in_conversation")
+        return self._book.view(seat.record, seat.call, peer.guest.id)
+
+    async def _advance(self, peer: Peer, seat: Seat, transition: Callable[[calls.State, int], calls.State]) -> bool:
+        """Bring the call forward; says whether this changed it."""
+        state = seat.call
+        for _ in range(TRIES):
+            after = transition(state, seat.number)
+            if after.version == state.version:
+                return False
+            other = await self._seats.swap_call(seat.record.id, state.version, after.version, calls.pack(after))
+            if peer.seat is not seat:
+                return False
+            if other is None:
+                self._count(state, after)
+                self._conversations.call_is(peer, seat, after)
+                return True
+            state = calls.unpack(other)
+        raise Refused("busy", retryInMs=200)
+
+    def _count(self, before: calls.State, after: calls.State) -> None:
+        call = after.call
+        if call is not None and call.answered and (before.call is None or not before.call.answered):
+            self._meter.count("calls_started", origin="invitation", media="video" if call.meant_as_video else "voice")
+        if after.over is not None and after.over is not before.over:
+            self._meter.count("calls_ended", reason=after.over.reason)
+
+    # ------------------------------------------------------------------ what follows
+
+    def _changed(self, peer: Peer, seat: Seat, before: calls.State) -> None:
+        call = seat.call.call
+        ringing = call is not None and not call.answered
+        if not ringing and seat.ring is not None:
+            seat.ring.cancel()
+            seat.ring = None
+        elif call is not None and ringing and seat.ring is None:
+            seat.ring = asyncio.get_running_loop().call_later(self._ring_ms / 1000, self._rang_out, peer, seat, call.id)
+
+    def _rang_out(self, peer: Peer, seat: Seat, call_id: str) -> None:
+        seat.ring = None
+        self._spawn(self._miss(peer, seat, call_id))
+
+    async def _miss(self, peer: Peer, seat: Seat, call_id: str) -> None:
+        if peer.seat is not seat:
+            return
+        try:
+            if await self._advance(peer, seat, lambda state, _: calls.missed(state, call_id)):
+                self._conversations.tell_call(peer, seat)
+        except StateUnavailable:
+            call = seat.call.call
+            if call is not None and call.id == call_id and peer.seat is seat and seat.ring is None:
+                seat.ring = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._rang_out, peer, seat, call_id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except (StateUnavailable, Refused):
+                # Told anew by whoever asks next.
+                log.info("call_change_postponed")
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait for what is under way; used when stopping."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+_DONE = Done()

@@ -70,7 +70,7 @@ def test_the_layers_hold() -> None:
         ("pymongo", {"adapters/mongo.py"}),
         ("jwt", {"adapters/tokens.py"}),
         ("cryptography", {"adapters/tokens.py"}),
-        ("visavis.settings", {"app.py", "__main__.py"}),
+        ("visavis.settings", {"app.py", "recorder.py", "__main__.py"}),
     ],
 )
 def test_what_one_place_hides_is_known_nowhere_else(library: str, where: set[str]) -> None:
@@ -81,6 +81,24 @@ def test_what_one_place_hides_is_known_nowhere_else(library: str, where: set[str
         if any(one == library or one.startswith(library + ".") for one in imported(source))
     }
     assert users == where
+
+
+@pytest.mark.parametrize("library", ["aiortc", "aioice", "av"])
+def test_media_are_known_to_the_recorder_alone(library: str) -> None:
+    """And to the probe, which makes a call of its own."""
+    users = {name for name, source in SOURCES.items() if library in {one.split(".")[0] for one in imported(source)}}
+    assert users <= {"adapters/recorder.py", "probe.py"}
+
+
+def test_a_worker_holds_no_codecs_in_its_memory() -> None:
+    """Nor does the recorder itself: only the processes of its recordings do."""
+    for root in ("visavis.app", "visavis.recorder"):
+        asked = f"import sys, {root}; print(*sorted({{'av', 'aiortc', 'aioice'}} & set(sys.modules)))"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "backend")}
+        told = subprocess.run(
+            [sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True
+        )
+        assert told.stdout.split() == [], root
 
 
 def test_the_rules_stand_on_nothing_but_the_standard_library_and_the_contract() -> None:

@@ -1,4 +1,4 @@
-"""The command line: serve, contract, simulate-matching."""
+"""The command line: serve, recorder, contract, simulate-matching."""
 
 import argparse
 import asyncio
@@ -13,6 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="visavis", description="Meet a stranger worth meeting.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve guests until interrupted")
+    commands.add_parser("recorder", help="record calls that both sides agreed to record, until interrupted")
     contract = commands.add_parser("contract", help="write the files generated from the contract and settings")
     contract.add_argument("--root", type=Path, default=Path(), help="the checkout; default: the current folder")
     simulate = commands.add_parser("simulate-matching", help="compare matching policies on a published workload")
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     command = parser.parse_args(given)
     if command.command == "contract":
         return _contract(command.root)
+    if command.command == "recorder":
+        return _record()
     return _serve()
 
 
@@ -70,6 +73,35 @@ def _serve() -> int:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(serve(settings))
     except (SettingsError, SecretsInvalid, CannotServe, ValkeyFailed, StateUnavailable, StoreUnavailable) as error:
+        print(f"visavis: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _record() -> int:
+    from visavis import logs
+    from visavis.core.ports import StateUnavailable, StoreUnavailable
+    from visavis.recorder import CannotRecord, RecorderProcess
+    from visavis.settings import Settings, SettingsError
+
+    async def record(settings: Settings) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        recorder = RecorderProcess(settings)
+        await recorder.start()
+        try:
+            print("The recorder is ready", flush=True)
+            await stop.wait()
+        finally:
+            await recorder.stop()
+
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.configure(settings.log_level)
+        asyncio.run(record(settings))
+    except (SettingsError, CannotRecord, StateUnavailable, StoreUnavailable) as error:
         print(f"visavis: {error}", file=sys.stderr)
         return 2
     return 0

@@ -27,5 +27,15 @@ BLOCKS = Collection(
 Read both ways before a guest waits for a match, since neither side may be given the other.
 """
 
-ALL = (REPORTS, BLOCKS)
+RECORDINGS = Collection(
+    "recordings",
+    indexes=(Index("device", ("device",)), Index("recording", ("recording",))),
+)
+"""A recorded call, once for each of the two browsers that may have it, until it expires.
+
+`recording`: its id, and the name of its file. `device`: whose it is. `at`: when it began, in ms since the epoch.
+`expires_at`, likewise. `bytes`, `seconds`: its size. No names, no words.
+"""
+
+ALL = (REPORTS, BLOCKS, RECORDINGS)
 """Every collection; the stores make tables and indexes for these and refuse others."""

@@ -13,7 +13,7 @@ from visavis import contract, describe
 from visavis.adapters import turn
 from visavis.adapters.metrics import Metrics
 from visavis.adapters.mongo import MongoStore
-from visavis.adapters.redis import DirectedBus, State, connect
+from visavis.adapters.redis import DirectedBus, Recorders, State, connect
 from visavis.adapters.shelf import Folder
 from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
@@ -109,7 +109,16 @@ class Visavis:
         conversations = Conversations(
             self.worker, state, bus, tokens, encode_push, self._lobby_state, book, int(s.grace_seconds * 1000)
         )
-        calling = Calling(conversations, book, state, metrics, ring_ms=int(s.ring_seconds * 1000), recordable=False)
+        calling = Calling(
+            conversations,
+            book,
+            state,
+            metrics,
+            bus,
+            Recorders(client, self.worker),
+            worker=self.worker,
+            ring_ms=int(s.ring_seconds * 1000),
+        )
         self._lobby = lobby = Lobby(conversations, encode_push, s.popular_min_guests)
         matchmaker = Matchmaker(
             self.worker,
@@ -121,7 +130,7 @@ class Visavis:
             modes,
         )
         safety = Safety(conversations, state, documents)
-        self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, documents)
+        self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents)
         contract_hash = describe.contract_hash()
         self._gateway = gateway = Gateway(
             conversations,
@@ -165,7 +174,7 @@ class Visavis:
             needed=frozenset({"redis", "bus", "accepting"}),
             modes=modes,
             relay=self.relay,
-            recording=False,
+            recording=lambda: calling.recordable,
             recordings=Recordings(documents, Folder(Path(s.recordings_dir or data_dir / "recordings"))),
             authorize=self._authorize,
             metrics=metrics.text,

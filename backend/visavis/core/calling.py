@@ -6,8 +6,11 @@ upon: a ring that ends, a recorder that is sent for. Signals take the way of mes
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from visavis.contract import (
     AcceptCall,
@@ -20,6 +23,7 @@ from visavis.contract import (
     IceServers,
     InviteToCall,
     OfferToRecorder,
+    RecordingOver,
     RefreshIceServers,
     Refused,
     SendSignal,
@@ -27,26 +31,27 @@ from visavis.contract import (
     Signal,
     Signalled,
 )
-from visavis.core import calls, sdp
+from visavis.core import calls, notes, sdp
 from visavis.core.conversations import Conversations, Peer, Seat
 from visavis.core.identity import new_id
-from visavis.core.ports import Meter, Record, Seats, StateUnavailable
+from visavis.core.ports import Bus, Meter, Record, Recorders, Seats, StateUnavailable
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+LOOKS_FOR_RECORDER_MS = 300
 TRIES = 5
 """Times a change is worked out anew because another came first."""
 
 
 class CallBook:
-    """What a call is told as, and who hears of its changes; `ice` gives a guest relays of its own."""
+    """What a call is told as; `ice` gives a guest relays of its own. Its changes go on to `calling`, once there is."""
 
     def __init__(self, ice: Callable[[str], IceServers], meter: Meter, *, relay: bool) -> None:
         self._ice = ice
         self._meter = meter
         self.relay = relay
-        self.watch: Callable[[Peer, Seat, calls.State], None] | None = None
+        self.calling: Calling | None = None
 
     def begin(self, record: Record) -> calls.State:
         return calls.begin(record.id, record.mode, relay=self.relay)
@@ -67,8 +72,12 @@ class CallBook:
         return self._ice(guest)
 
     def changed(self, peer: Peer, seat: Seat, before: calls.State) -> None:
-        if self.watch is not None:
-            self.watch(peer, seat, before)
+        if self.calling is not None:
+            self.calling.changed(peer, seat, before)
+
+    def recorded(self, peer: Peer, note: notes.Recorded) -> None:
+        if self.calling is not None:
+            self.calling.recorded(peer, note)
 
 
 class Calling:
@@ -80,18 +89,26 @@ class Calling:
         book: CallBook,
         seats: Seats,
         meter: Meter,
+        bus: Bus,
+        recorders: Recorders,
         *,
+        worker: str,
         ring_ms: int,
-        recordable: bool,
     ) -> None:
         self._conversations = conversations
         self._book = book
         self._seats = seats
         self._meter = meter
+        self._bus = bus
+        self._recorders = recorders
+        self._worker = worker
         self._ring_ms = ring_ms
-        self._recordable = recordable
         self._tasks: set[asyncio.Task[None]] = set()
-        book.watch = self._changed
+        self.recorders: dict[str, bytes] = {}
+        """The living recorders, and what they say of themselves."""
+        self._waiting: set[str] = set()
+        """Recordings for which there was no recorder yet at the last look."""
+        book.calling = self
 
     # ------------------------------------------------------------------ what members ask
 
@@ -118,7 +135,7 @@ class Calling:
         return await self._change(
             peer,
             asked.conversation_id,
-            lambda state, seat: calls.change(state, seat, asked, recording_id, recordable=self._recordable),
+            lambda state, seat: calls.change(state, seat, asked, recording_id, recordable=self.recordable),
         )
 
     def servers(self, peer: Peer, asked: RefreshIceServers) -> IceServers:
@@ -179,10 +196,28 @@ class Calling:
                 self._meter.count("ice_restarts", cause=asked.cause or "other")
         return _DONE
 
+    @property
+    def recordable(self) -> bool:
+        """Whether a call could be recorded: the recorder is as unknown to the guests as they are to each other."""
+        return self._book.relay and bool(self.recorders)
+
     def offer_to_recorder(self, peer: Peer, asked: OfferToRecorder) -> Done:
         """Pass a description on to the recorder of a recording that both agreed to."""
-        self._conversations.seated(peer, asked.conversation_id)
-        raise Refused("recording_unavailable")
+        seat = self._conversations.seated(peer, asked.conversation_id)
+        call = seat.call.call
+        if call is None or call.recording is None or call.recording.id != asked.recording_id:
+            raise Refused("not_agreed")
+        if not call.recording.recorder:
+            raise Refused("unavailable", retryInMs=LOOKS_FOR_RECORDER_MS)
+        offered = notes.Offered(
+            recording=call.recording.id,
+            guest=peer.guest.id,
+            worker=self._worker,
+            session=asked.session,
+            sdp=sdp.clean(asked.sdp, relay_only=True, video=call.video),
+        )
+        self._bus.send(call.recording.recorder, notes.encode(offered))
+        return _DONE
 
     @staticmethod
     def _call(seat: Seat, call_id: str) -> calls.Call:
@@ -204,6 +239,8 @@ class Calling:
 
     async def _advance(self, peer: Peer, seat: Seat, transition: Callable[[calls.State, int], calls.State]) -> bool:
         """Bring the call forward; says whether this changed it."""
+        if peer.seat is not seat:
+            return False
         state = seat.call
         for _ in range(TRIES):
             after = transition(state, seat.number)
@@ -215,6 +252,7 @@ class Calling:
             if other is None:
                 self._count(state, after)
                 self._conversations.call_is(peer, seat, after)
+                self._follow(peer, seat, state, after)
                 return True
             state = calls.unpack(other)
         raise Refused("busy", retryInMs=200)
@@ -226,9 +264,108 @@ class Calling:
         if after.over is not None and after.over is not before.over:
             self._meter.count("calls_ended", reason=after.over.reason)
 
+    # ------------------------------------------------------------------ recording
+
+    def _follow(self, peer: Peer, seat: Seat, before: calls.State, after: calls.State) -> None:
+        was, now = _recording(before), _recording(after)
+        if was is not None and (now is None or now.id != was.id):
+            self._dismiss(was)
+        if now is not None and (was is None or now.id != was.id):
+            self._spawn(self._send_for_recorder(peer, seat, now.id))
+
+    def _dismiss(self, recording: calls.Recording) -> None:
+        if recording.recorder:
+            self._bus.send(recording.recorder, notes.encode(notes.Finish(recording=recording.id)))
+            # Should the note be lost, the recorder finds its place gone.
+            self._spawn(self._recorders.release(recording.recorder, recording.id))
+
+    async def _send_for_recorder(self, peer: Peer, seat: Seat, recording_id: str) -> None:
+        try:
+            recorder = await self._recorders.claim(recording_id)
+        except StateUnavailable:
+            recorder = None
+        if not recorder:
+            await self._give_up_recording(peer, seat, recording_id, "failed" if recorder is None else "full")
+            return
+        found = recorder
+        if peer.seat is not seat or not await self._advance(
+            peer, seat, lambda state, _: calls.recorder_found(state, recording_id, found)
+        ):
+            await self._recorders.release(recorder, recording_id)
+            return
+        self._conversations.tell_call(peer, seat)
+        call, record = seat.call.call, seat.record
+        consent = call.consent(record.id) if call is not None else None
+        if consent is None or consent.recording != recording_id:
+            # Taken back in this instant: whoever did it has dismissed the recorder.
+            return
+        begin = notes.Begin(
+            recording=recording_id,
+            conversation=record.id,
+            consent=consent,
+            members=tuple((m.guest, m.device, number) for number, m in enumerate(record.members)),
+            at=time.time_ns() // 1_000_000,
+        )
+        self._bus.send(recorder, notes.encode(begin))
+
+    async def _give_up_recording(self, peer: Peer, seat: Seat, recording_id: str, outcome: str) -> None:
+        if peer.seat is seat and await self._advance(
+            peer, seat, lambda state, _: calls.recording_over(state, recording_id)
+        ):
+            self._conversations.tell_call(peer, seat)
+            for member in seat.record.members:
+                self._conversations.post(
+                    seat, notes.Recorded(member.guest, seat.record.id, recording_id, outcome), member.guest
+                )
+
+    def recorded(self, peer: Peer, note: notes.Recorded) -> None:
+        """A recorder, or another worker, says how it stands with a recording."""
+        seat = peer.seat
+        rolls = note.outcome == "on"
+        if not rolls:
+            # Also to somebody who has left the conversation since: the recording is theirs as well.
+            self._conversations.tell(
+                peer,
+                RecordingOver(
+                    conversation_id=note.conversation,
+                    recording_id=note.recording,
+                    outcome=msgspec.convert(note.outcome, _Outcome),
+                    expires_at=note.expires_at or None,
+                ),
+            )
+        if seat is not None and seat.record.id == note.conversation:
+            follow = calls.recording_rolls if rolls else calls.recording_over
+            self._spawn(self._take_note(peer, seat, lambda state, _: follow(state, note.recording)))
+
+    async def _take_note(self, peer: Peer, seat: Seat, transition: Callable[[calls.State, int], calls.State]) -> None:
+        if await self._advance(peer, seat, transition):
+            self._conversations.tell_call(peer, seat)
+
+    async def look_after_recorders(self) -> None:
+        """Learn which recorders live, and end for the guests what a dead one recorded."""
+        self.recorders = await self._recorders.loads()
+        waiting = set()
+        for peer in list(self._conversations.peers.values()):
+            seat = peer.seat
+            recording = _recording(seat.call) if seat is not None else None
+            if seat is None or recording is None:
+                continue
+            if not recording.recorder and recording.id not in self._waiting:
+                waiting.add(recording.id)
+            elif recording.recorder not in self.recorders:
+                await self._give_up_recording(peer, seat, recording.id, "failed")
+        self._waiting = waiting
+
     # ------------------------------------------------------------------ what follows
 
-    def _changed(self, peer: Peer, seat: Seat, before: calls.State) -> None:
+    def changed(self, peer: Peer, seat: Seat, before: calls.State) -> None:
+        """A seat's call is another, or the seat was just taken or given up."""
+        if peer.seat is not seat:
+            # The conversation is over, and the call with it.
+            recording = _recording(before)
+            if recording is not None:
+                self._dismiss(recording)
+            return
         call = seat.call.call
         ringing = call is not None and not call.answered
         if not ringing and seat.ring is not None:
@@ -242,11 +379,8 @@ class Calling:
         self._spawn(self._miss(peer, seat, call_id))
 
     async def _miss(self, peer: Peer, seat: Seat, call_id: str) -> None:
-        if peer.seat is not seat:
-            return
         try:
-            if await self._advance(peer, seat, lambda state, _: calls.missed(state, call_id)):
-                self._conversations.tell_call(peer, seat)
+            await self._take_note(peer, seat, lambda state, _: calls.missed(state, call_id))
         except StateUnavailable:
             call = seat.call.call
             if call is not None and call.id == call_id and peer.seat is seat and seat.ring is None:
@@ -270,3 +404,8 @@ class Calling:
 
 
 _DONE = Done()
+_Outcome = Literal["saved", "full", "empty", "failed"]
+
+
+def _recording(state: calls.State) -> calls.Recording | None:
+    return state.call.recording if state.call is not None else None

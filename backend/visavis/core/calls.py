@@ -42,6 +42,8 @@ class Recording(msgspec.Struct, frozen=True):
 
     id: str
     recorder: str = ""
+    rolling: bool = False
+    """Something is being recorded already."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -193,6 +195,15 @@ def recorder_found(state: State, recording_id: str, recorder: str) -> State:
     return _with(state, msgspec.structs.replace(call, recording=Recording(recording_id, recorder)))
 
 
+def recording_rolls(state: State, recording_id: str) -> State:
+    """The recorder has begun to record."""
+    call = state.call
+    if call is None or call.recording is None or call.recording.id != recording_id or call.recording.rolling:
+        return state
+    rolling = msgspec.structs.replace(call.recording, rolling=True)
+    return _with(state, msgspec.structs.replace(call, recording=rolling))
+
+
 def recording_over(state: State, recording_id: str) -> State:
     """The recording ended, whyever."""
     call = state.call
@@ -220,7 +231,7 @@ def view(conversation: str, state: State, seat: int, ice: IceServers) -> CallSta
             mine=_party(call.parties[seat]),
             theirs=_party(call.parties[1 - seat]),
             recording=(
-                contract.Recording(id=call.recording.id, phase="on" if call.recording.recorder else "starting")
+                contract.Recording(id=call.recording.id, phase="on" if call.recording.rolling else "starting")
                 if call.recording is not None
                 else None
             ),

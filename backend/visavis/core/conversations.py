@@ -69,6 +69,9 @@ class CallBook(Protocol):
     def changed(self, peer: "Peer", seat: "Seat", before: calls.State) -> None:
         """A seat's call is another than before, or the seat is just taken or given up."""
 
+    def recorded(self, peer: "Peer", note: notes.Recorded) -> None:
+        """News of a recording."""
+
 
 class Seat:
     """One guest's seat, as this worker sees it."""
@@ -165,7 +168,7 @@ class Conversations:
     def welcome(self, peer: Peer) -> None:
         """Tell a client where its guest stands: the first thing said on a connection."""
         seat = peer.seat
-        self._tell(
+        self.tell(
             peer,
             SessionState(
                 profile=peer.guest.profile,
@@ -313,7 +316,7 @@ class Conversations:
 
     def tell_call(self, peer: Peer, seat: Seat) -> None:
         """Tell a member here how the call stands."""
-        self._tell(peer, self._book.view(seat.record, seat.call, peer.guest.id))
+        self.tell(peer, self._book.view(seat.record, seat.call, peer.guest.id))
 
     def _take_call(self, peer: Peer, seat: Seat, state: calls.State) -> bool:
         if state.version <= seat.call.version:
@@ -321,6 +324,12 @@ class Conversations:
         before, seat.call = seat.call, state
         self._book.changed(peer, seat, before)
         return True
+
+    def post(self, seat: Seat, note: notes.AnyNote, member: str) -> None:
+        """Send a note about a member of this seat's conversation to where that member is."""
+        place = seat.workers.get(member, self._worker)
+        if place:
+            self._post(place, note)
 
     def _post(self, worker: str, note: notes.AnyNote) -> None:
         if worker == self._worker:
@@ -342,16 +351,18 @@ class Conversations:
             case notes.Seated():
                 if peer.seat is None or peer.seat.record.id != note.record.id:
                     seat = self._sit(peer, note.record, note.workers)
-                    self._tell(peer, MatchFound(conversation=self._describe(peer, seat)))
+                    self.tell(peer, MatchFound(conversation=self._describe(peer, seat)))
             case notes.Moved():
                 if peer.seat is not None and peer.seat.record.id == note.conversation:
                     self._member_moved(peer, peer.seat, note.member, note.worker)
             case notes.Over():
                 if peer.seat is not None and peer.seat.record.id == note.conversation:
                     self._stand_up(peer)
-                    self._tell(peer, Ended(conversation_id=note.conversation, reason=_reason(note.reason)))
+                    self.tell(peer, Ended(conversation_id=note.conversation, reason=_reason(note.reason)))
             case notes.Called():
                 self._hear_call(peer, note)
+            case notes.Recorded():
+                self._book.recorded(peer, note)
             case notes.Displaced():
                 if note.epoch > peer.epoch:
                     del self.peers[note.guest]
@@ -382,7 +393,7 @@ class Conversations:
             before, seat.call = seat.call, calls.State()
             self._book.changed(peer, seat, before)
             # Who is here was not told to somebody in a conversation.
-            self._tell(peer, self._lobby())
+            self.tell(peer, self._lobby())
 
     def _member_moved(self, peer: Peer, seat: Seat, member: str, worker: str) -> None:
         before = seat.workers.get(member)
@@ -396,10 +407,10 @@ class Conversations:
             if timer is not None:
                 timer.cancel()
             # Said on every arrival, also when the departure went unnoticed: it asks the client to send again.
-            self._tell(peer, PartnerPresence(conversation_id=seat.record.id, seat=number, state="here"))
+            self.tell(peer, PartnerPresence(conversation_id=seat.record.id, seat=number, state="here"))
         elif before:
             self._wait_for(peer, seat, member)
-            self._tell(peer, PartnerPresence(conversation_id=seat.record.id, seat=number, state="away"))
+            self.tell(peer, PartnerPresence(conversation_id=seat.record.id, seat=number, state="away"))
 
     def _wait_for(self, peer: Peer, seat: Seat, member: str, delay_ms: int | None = None) -> None:
         if (running := seat.grace.pop(member, None)) is not None:
@@ -504,7 +515,8 @@ class Conversations:
 
     # ------------------------------------------------------------------ small things
 
-    def _tell(self, peer: Peer, push: Wire) -> None:
+    def tell(self, peer: Peer, push: Wire) -> None:
+        """Push something to a client here."""
         peer.line.push(self._encode(push))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from visavis.contract import LobbyState, Popular, Wire
 from visavis.core import tasks
+from visavis.core.calling import Calling
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import DocumentStore, Lease, StateUnavailable, StoreUnavailable
@@ -26,6 +27,8 @@ COMPARE = 2.0
 """Seconds between comparisons of the seats and searches with Redis."""
 COMPARE_IDLE = 60.0
 """The same for guests who only sit in the lobby."""
+RECORDERS = 1.0
+"""Seconds between looks at which recorders live."""
 SWEEP = 600.0
 """Seconds between sweeps of expired documents."""
 BATCH = 200
@@ -94,12 +97,14 @@ class Liveness:
         conversations: Conversations,
         matchmaker: Matchmaker,
         lobby: Lobby,
+        calling: Calling,
         documents: DocumentStore,
     ) -> None:
         self._lease = lease
         self._conversations = conversations
         self._matchmaker = matchmaker
         self._lobby = lobby
+        self._calling = calling
         self._documents = documents
         self._tasks: list[asyncio.Task[None]] = []
         self._hurried = asyncio.Event()
@@ -109,11 +114,13 @@ class Liveness:
     async def start(self) -> None:
         """Take the lease and begin. Raises StateUnavailable if Redis is away."""
         await self._beat()
+        await self._calling.look_after_recorders()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._every(BEAT, self._beat, self._hurried)),
             loop.create_task(self._every(COMPARE, self._compare_active)),
             loop.create_task(self._every(COMPARE_IDLE, self._compare_idle)),
+            loop.create_task(self._every(RECORDERS, self._calling.look_after_recorders)),
             loop.create_task(self._every(SWEEP, self._sweep)),
         ]
 

@@ -88,7 +88,7 @@ class Http:
         needed: frozenset[str],
         modes: tuple[Mode, ...],
         relay: bool,
-        recording: bool,
+        recording: Callable[[], bool],
         recordings: Recordings,
         authorize: Callable[[str], Guest],
         metrics: Callable[[], bytes],
@@ -162,7 +162,7 @@ class Http:
                 rules=RULES_VERSION,
                 modes=self._modes,
                 relay=self._relay,
-                recording=self._recording,
+                recording=self._recording(),
                 contract=self._contract_hash,
             )
         )

@@ -74,7 +74,9 @@ class Worker:
                 stderr=log,
             )
         assert self.process.stdout is not None
-        said = (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode()
+        said = ""
+        while "ready at" not in said and (line := await asyncio.wait_for(self.process.stdout.readline(), 30)):
+            said += line.decode()
         if "ready at" not in said:
             await self.process.wait()
             raise AssertionError(f"the worker did not start: {said}{self.log.read_text()}")

@@ -57,6 +57,12 @@ def _serve() -> int:
         app = Visavis(settings)
         await app.start()
         try:
+            if not app.relay:
+                print(
+                    "No relay: no coturn was found, and VISAVIS_TURN_URLS names none. Calls connect guests directly, "
+                    "which shares their IP addresses; both are asked first. See turn/README.md.",
+                    flush=True,
+                )
             print(f"Visavis is ready at {app.address}", flush=True)
             await stop.wait()
         finally:

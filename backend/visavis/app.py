@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from visavis import contract, describe
 from visavis.adapters import turn
 from visavis.adapters.metrics import Metrics
 from visavis.adapters.mongo import MongoStore
+from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
 from visavis.adapters.redis import DirectedBus, Recorders, State, connect
 from visavis.adapters.shelf import Folder
 from visavis.adapters.sqlite import SqliteStore
@@ -38,6 +40,13 @@ log = logging.getLogger(__name__)
 MODES: tuple[Mode, ...] = ("text", "voice", "video")
 """In the order they are offered."""
 DRAIN_SECONDS = 3.0
+RECORDERS_SAY = {
+    "running": "Recordings under way, on all recorders.",
+    "places": "Recordings that all recorders could make at once.",
+    "saved": "Recordings saved, by the recorders that run now.",
+    "failed": "Recordings that failed, by the recorders that run now.",
+    "cpu": "Cores that recording takes.",
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -129,6 +138,8 @@ class Visavis:
             Policy(widen_interests_after=s.widen_interests_ms, widen_languages_after=s.widen_languages_ms),
             modes,
         )
+        for name, about in RECORDERS_SAY.items():
+            metrics.gauge(f"recorders_{name}", about, lambda name=name: calling.recorders_say(name))  # type: ignore[misc]
         safety = Safety(conversations, state, documents)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents)
         contract_hash = describe.contract_hash()
@@ -188,6 +199,8 @@ class Visavis:
             web_dir=Path(s.web_dir) if s.web_dir else ROOT / "web" / "dist",
         )
 
+        if self._turn is not None and not s.redis_url and s.private_recorder:
+            await self._start_recorder(redis_url, data_dir)
         await liveness.start()
         ends(liveness.stop)
         await bus.start(lambda note: conversations.receive(notes.decode(note)), liveness.hurry)
@@ -213,25 +226,41 @@ class Visavis:
 
     async def _turn_servers(self) -> turn.TurnServers | None:
         s = self.settings
+        self._turn_urls, self._turn_secrets = s.turn_urls, s.turn_secrets
         if s.turn_urls == "none":
             return None
-        if s.turn_urls:
-            if not s.turn_secrets:
-                raise CannotServe(
-                    "VISAVIS_TURN_URLS needs VISAVIS_TURN_SECRETS: the secret the TURN servers were given"
-                )
-            return turn.TurnServers(tuple(s.turn_urls.split()), tuple(s.turn_secrets.split()), s.turn_seconds)
-        if not turn.available():
-            return None
-        private = turn.PrivateTurn()
+        if not s.turn_urls:
+            if not turn.available():
+                return None
+            private = turn.PrivateTurn()
+            try:
+                await private.start()
+            except turn.TurnFailed as error:
+                # Guests can talk without; that calls share addresses is said at start and asked of them.
+                log.warning("private_turn_failed", extra={"why": str(error)[-500:]})
+                return None
+            self._ends.push_async_callback(private.stop)
+            self._turn_urls, self._turn_secrets = " ".join(private.urls), private.secret
+        if not self._turn_secrets:
+            raise CannotServe("VISAVIS_TURN_URLS needs VISAVIS_TURN_SECRETS: the secret the TURN servers were given")
+        return turn.TurnServers(tuple(self._turn_urls.split()), tuple(self._turn_secrets.split()), s.turn_seconds)
+
+    async def _start_recorder(self, redis_url: str, data_dir: Path) -> None:
+        recorder = PrivateRecorder(
+            {
+                **os.environ,
+                "REDIS_URL": redis_url,
+                "VISAVIS_DATA_DIR": str(data_dir),
+                "VISAVIS_TURN_URLS": self._turn_urls,
+                "VISAVIS_TURN_SECRETS": self._turn_secrets,
+            }
+        )
         try:
-            await private.start()
-        except turn.TurnFailed as error:
-            # Guests can talk without; that calls share addresses is said at start and asked of them.
-            log.warning("private_turn_failed", extra={"why": str(error)[-500:]})
-            return None
-        self._ends.push_async_callback(private.stop)
-        return turn.TurnServers(private.urls, (private.secret,), s.turn_seconds)
+            await recorder.start()
+        except RecorderFailed as error:
+            log.warning("private_recorder_failed", extra={"why": str(error)})
+            return
+        self._ends.push_async_callback(recorder.stop)
 
     def _ice_servers(self, guest: str) -> IceServers:
         if self._turn is None:

@@ -56,6 +56,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         _about("Secrets shared with the TURN servers, separated by spaces; the first signs. Needed with TURN_URLS."),
     ] = ""
     turn_seconds: Annotated[int, _about("TURN credentials open relays for this long.", ge=60, le=600)] = 600
+    private_recorder: Annotated[
+        bool, _about("Start a recorder beside the private Valkey, where there is a relay. Others: `visavis recorder`.")
+    ] = True
     ring_seconds: Annotated[float, _about("A call rings this long before it counts as missed.", ge=0.1, le=300)] = 30.0
     recordings_dir: Annotated[
         str,

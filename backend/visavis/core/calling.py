@@ -35,6 +35,7 @@ from visavis.core import calls, notes, sdp
 from visavis.core.conversations import Conversations, Peer, Seat
 from visavis.core.identity import new_id
 from visavis.core.ports import Bus, Meter, Record, Recorders, Seats, StateUnavailable
+from visavis.core.recorder import RecorderLoad
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +201,11 @@ class Calling:
     def recordable(self) -> bool:
         """Whether a call could be recorded: the recorder is as unknown to the guests as they are to each other."""
         return self._book.relay and bool(self.recorders)
+
+    def recorders_say(self, what: str) -> float:
+        """A number of all living recorders together, by its name in RecorderLoad."""
+        said = [msgspec.json.decode(load, type=RecorderLoad) for load in self.recorders.values()]
+        return sum(float(getattr(load, what)) for load in said)
 
     def offer_to_recorder(self, peer: Peer, asked: OfferToRecorder) -> Done:
         """Pass a description on to the recorder of a recording that both agreed to."""

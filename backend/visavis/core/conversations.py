@@ -337,7 +337,7 @@ class Conversations:
         else:
             self._bus.send(worker, notes.encode(note))
 
-    def receive(self, note: notes.AnyNote) -> None:  # noqa: C901  # a branch for each kind of note
+    def receive(self, note: notes.AnyNote) -> None:  # noqa: C901, PLR0912  # a branch for each kind of note
         """Act on a note about a guest of this worker; one about somebody who is gone is dropped."""
         peer = self.peers.get(note.guest)
         if peer is None:

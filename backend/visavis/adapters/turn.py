@@ -9,10 +9,10 @@ import base64
 import contextlib
 import hmac
 import math
-import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from pathlib import Path
 from visavis.adapters import children
 
 LONGEST_SECONDS = 600
-CONFIGURATION = Path(__file__).resolve().parents[3] / "turn" / "turnserver.conf"
+FOLDER = Path(__file__).resolve().parents[3] / "turn"
 REALM = "visavis"
 
 
@@ -90,6 +90,7 @@ class PrivateTurn:
         self.database = self._folder / "database"
         try:
             held = self._ports.enter_context(_free_ports(self.address))
+            await self._tell_secret()
             await self._launch(held)
             async with asyncio.timeout(5):
                 await self._answered()
@@ -116,6 +117,19 @@ class PrivateTurn:
         assert self._process is not None
         return self._process.pid
 
+    async def _tell_secret(self) -> None:
+        """Make the database and put the secret into it, as an operator would."""
+        tool = await asyncio.create_subprocess_exec(
+            *[sys.executable, str(FOLDER / "rotate-secret"), "--database", str(self.database), "--realm", REALM],
+            *["add", "-"],
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await tool.communicate(self.secret.encode())
+        if tool.returncode != 0:
+            raise OSError(said.decode(errors="replace"))
+
     async def _launch(self, held: socket.socket) -> None:
         assert self._folder is not None
         first: int = held.getsockname()[1]
@@ -128,10 +142,10 @@ class PrivateTurn:
             "max-port": [str(first + _PORTS - 1)],
             "allowed-peer-ip": [self.address],
             "allow-loopback-peers": [""] if self.address.startswith("127.") else [],
-            "denied-peer-ip": ["0.0.0.0-255.255.255.255"],
+            # A range that begins with :: has no beginning: it holds all of IPv4 as well.
+            "denied-peer-ip": ["::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
             "realm": [REALM],
             "userdb": [str(self.database)],
-            "static-auth-secret": [self.secret],
             "pidfile": [str(self._folder / "pid")],
             # Nobody has a certificate for an address like this one, and the guests are near.
             "tls-listening-port": [],
@@ -141,8 +155,8 @@ class PrivateTurn:
             **self._settings,
         }
         configuration = self._folder / "turnserver.conf"
-        with os.fdopen(os.open(configuration, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
-            file.write(configured(CONFIGURATION.read_text(encoding="utf-8"), settings))
+        template = (FOLDER / "turnserver.conf").read_text(encoding="utf-8")
+        configuration.write_text(configured(template, settings), encoding="utf-8")
         with (self._folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 "turnserver",

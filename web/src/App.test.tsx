@@ -7,7 +7,7 @@ import { fakeVisavis, SCENES } from "./gallery-scenes";
 
 vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true);
 // What the test's page lacks and every browser has.
-vi.stubGlobal("matchMedia", () => ({ matches: false }));
+vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener: () => undefined, removeEventListener: () => undefined }));
 Element.prototype.scrollTo = () => undefined;
 afterAll(() => vi.unstubAllGlobals());
 

@@ -1,4 +1,5 @@
 import { lazy, Suspense, useEffect, useState } from "react";
+import { loadCalls } from "./i18n/load";
 import { Speaking, useSpeech } from "./i18n/useSpeech";
 import type { SessionView, Visavis } from "./model";
 import { Announcer } from "./screens/announce";
@@ -16,7 +17,7 @@ import { useVisavis, VisavisContext } from "./screens/useVisavis";
 import { Welcome } from "./screens/Welcome";
 import { useStore } from "./useStore";
 
-const loadConversation = () => import("./screens/Conversation");
+const loadConversation = async () => (await Promise.all([import("./screens/Conversation"), loadCalls()]))[0];
 const Conversation = lazy(loadConversation);
 
 export function App({ visavis }: { readonly visavis: Visavis }) {
@@ -83,7 +84,8 @@ function Inside({ profile }: Pick<Ready, "profile">) {
   const visavis = useVisavis();
   const search = useStore(visavis.search);
   const conversation = useStore(visavis.conversation);
-  useTitle(conversation);
+  const call = useStore(visavis.call);
+  useTitle(conversation, call?.phase === "ringing");
 
   // The most likely next screen, fetched while one still looks at this one.
   useEffect(() => {

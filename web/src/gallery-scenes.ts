@@ -1,10 +1,16 @@
 /** What the gallery shows, and a stand-in for the program that shows it. */
 import type { Conversation } from "./contract.gen";
+import { picture } from "./gallery-pictures";
 import type {
+  CallLine,
+  CallSide,
+  CallView,
   ConversationView,
   Delivery,
+  DevicesView,
   LobbyView,
   MessageView,
+  RecordingsView,
   SearchView,
   SessionView,
   SettingsView,
@@ -18,6 +24,12 @@ export interface Scene {
   readonly search?: SearchView;
   readonly conversation?: ConversationView;
   readonly settings?: SettingsView;
+  readonly devices?: Partial<DevicesView>;
+  /** Made when it is shown: its pictures are painted then. */
+  readonly call?: () => CallView;
+  readonly recordings?: RecordingsView;
+  /** Names of controls that are pressed once it shows, in this order. */
+  readonly press?: readonly string[];
 }
 
 const NOW = Date.now();
@@ -29,6 +41,8 @@ const LOBBY: LobbyView = {
   waiting: 0,
   popular: [],
   modes: ["text"],
+  relay: true,
+  recording: false,
   mode: "text",
   interests: [],
   languages: ["en"],
@@ -76,6 +90,7 @@ const CONVERSATION: ConversationView = {
   blocked: false,
   reported: false,
   messages: TALK,
+  calls: [],
   unread: 0,
   draft: "",
 };
@@ -100,6 +115,91 @@ const welcome = (more: Partial<Extract<SessionView, { phase: "welcome" }>> = {})
   ...more,
 });
 const talk = (more: Partial<ConversationView>): Scene => ({ conversation: { ...CONVERSATION, ...more } });
+
+const TALKING: Partial<LobbyView> = { online: 128, modes: ["text", "voice", "video"], recording: true };
+const DEVICES: DevicesView = {
+  microphones: [
+    { id: "m1", label: "Built-in microphone" },
+    { id: "m2", label: "Headset (USB)" },
+  ],
+  cameras: [
+    { id: "c1", label: "Front camera" },
+    { id: "c2", label: "" },
+  ],
+  speakers: [
+    { id: "s1", label: "Built-in speakers" },
+    { id: "s2", label: "Headset (USB)" },
+  ],
+  microphone: "m1",
+  camera: "c1",
+  speaker: "s1",
+  microphoneOn: true,
+  cameraOn: true,
+  microphoneProblem: null,
+  cameraProblem: null,
+  opening: false,
+  preview: null,
+};
+const side = (rung: CallSide["rung"], more: Partial<CallSide> = {}): CallSide => ({
+  rung,
+  direct: false,
+  recording: false,
+  media: { microphone: true, camera: rung !== "voice", screen: false },
+  speaking: false,
+  stream: null,
+  screen: null,
+  ...more,
+});
+const CALL: CallView = {
+  phase: "live",
+  video: true,
+  liveSince: NOW - 200_000,
+  rung: "voice",
+  direct: false,
+  relay: true,
+  mine: side("voice"),
+  theirs: side("voice"),
+  recording: "off",
+  quality: "good",
+  numbers: {
+    roundTripMs: 48,
+    lossPercent: 0.4,
+    jitterMs: 6,
+    sendKbps: 812,
+    receiveKbps: 1204,
+    sendVideo: { width: 640, height: 480, fps: 24 },
+    receiveVideo: { width: 1280, height: 720, fps: 30 },
+    audioCodec: "opus",
+    videoCodec: "VP8",
+    path: "relay",
+    transport: "udp",
+  },
+  sending: "full",
+  canShareScreen: true,
+  muffled: false,
+  problem: null,
+};
+const LINES: readonly CallLine["what"][] = ["missed", "declined", "cancelled", "hung_up", "failed", "lost", "recorded", "recording_failed", "recording_full", "recording_empty"];
+const SAVED = [
+  { id: "r1", madeAt: NOW - 40 * MINUTE, expiresAt: NOW + 1399 * MINUTE, bytes: 18_400_000, seconds: 200 },
+  { id: "r2", madeAt: NOW - 700 * MINUTE, expiresAt: NOW + 50 * MINUTE, bytes: 240_000, seconds: 31 },
+];
+const calling = (more: () => Partial<CallView>, rest: Scene = {}): Scene => ({
+  ...talk({}),
+  lobby: TALKING,
+  call: () => ({ ...CALL, ...more() }),
+  ...rest,
+});
+const seen = (rung: "blurred" | "clear", mine: Partial<CallSide> = {}, theirs: Partial<CallSide> = {}): Partial<CallView> => ({
+  rung,
+  mine: side(rung, { stream: picture("mine"), ...mine }),
+  theirs: side(rung, { stream: picture(rung === "clear" ? "theirs" : "blurred"), speaking: true, ...theirs }),
+});
+const check = (devices: Partial<DevicesView>, lobby: Partial<LobbyView> = {}): Scene => ({
+  lobby: { ...TALKING, mode: "video", ...lobby },
+  devices,
+  press: ["find"],
+});
 
 export const SCENES: Readonly<Record<string, Scene>> = {
   "loading": { session: { phase: "loading" } },
@@ -174,6 +274,72 @@ export const SCENES: Readonly<Record<string, Scene>> = {
       said(index % 3 === 1, `Message number ${index + 1}`, { at: NOW - (60 - index) * 6 * MINUTE }),
     ),
   }),
+  "lobby-video": { lobby: { ...TALKING, mode: "video" }, recordings: { recordings: SAVED, fetching: null, problem: null } },
+  "check-video": check({}),
+  "check-voice": check({}, { mode: "voice" }),
+  "check-opening": check({ opening: true }),
+  "check-denied": check({ cameraProblem: "denied", microphoneProblem: "denied" }),
+  "check-missing": check({ cameraProblem: "none", microphoneProblem: "busy", cameras: [], microphones: [] }),
+  "check-no-relay": check({ cameraOn: false }, { relay: false }),
+  "conversation-callable": { ...talk({}), lobby: TALKING },
+  "call-invite": { ...talk({}), lobby: TALKING, press: ["call-video"] },
+  "call-outgoing": calling(() => ({ phase: "calling" })),
+  "call-incoming-voice": calling(() => ({ phase: "ringing", video: false })),
+  "call-incoming-video": calling(() => ({ phase: "ringing", video: true })),
+  "call-asking": calling(() => ({ phase: "asking", relay: false, liveSince: null, quality: null })),
+  "call-asking-waiting": calling(() => ({ phase: "asking", relay: false, liveSince: null, quality: null, mine: side("voice", { direct: true }) })),
+  "call-connecting": calling(() => ({ phase: "connecting", liveSince: null, quality: null })),
+  "call-voice-live": calling(() => ({ video: false, theirs: side("voice", { speaking: true }) })),
+  "call-voice-muted": calling(() => ({ theirs: side("voice", { media: { microphone: false } }) }), { devices: { microphoneOn: false } }),
+  "call-video-invited": calling(() => ({ theirs: side("blurred") })),
+  "call-video-asked": calling(() => ({ mine: side("blurred", { stream: picture("mine") }) })),
+  "call-blurred": calling(() => seen("blurred")),
+  "call-reveal-waiting": calling(() => ({ ...seen("blurred"), mine: side("clear", { stream: picture("mine") }) })),
+  "call-reveal-invited": calling(() => ({ ...seen("blurred"), theirs: side("clear", { stream: picture("blurred") }) })),
+  "call-clear": calling(() => seen("clear")),
+  "call-camera-off": calling(
+    () => seen("clear", { media: { microphone: false, camera: false } }, { stream: null, media: { microphone: false, camera: false } }),
+    { devices: { cameraOn: false, microphoneOn: false } },
+  ),
+  "call-direct": calling(() => ({ ...seen("clear", { direct: true }, { direct: true }), direct: true, quality: "fair" })),
+  "call-direct-invited": calling(() => seen("clear", {}, { direct: true })),
+  "call-sharing": calling(() => seen("clear", { media: { microphone: true, camera: true, screen: true } })),
+  "call-their-screen": calling(() => seen("clear", {}, { screen: picture("screen"), media: { microphone: true, camera: true, screen: true } })),
+  "call-record-dialog": calling(() => seen("clear"), { press: ["record-ask"] }),
+  "call-record-asked": calling(() => ({ ...seen("clear", { recording: true }), recording: "asked" })),
+  "call-record-invited": calling(() => ({ ...seen("clear", {}, { recording: true }), recording: "asked" })),
+  "call-recording": calling(() => ({ ...seen("clear", { recording: true }, { recording: true }), recording: "on" })),
+  "call-weak": calling(() => ({ ...seen("clear"), quality: "poor", sending: "audio" }), { press: ["quality"] }),
+  "call-settings": calling(() => seen("clear"), { press: ["call-more", "call-settings"] }),
+  "call-muffled": calling(() => ({ muffled: true, problem: "recording_unavailable" })),
+  "call-device-gone": calling(() => seen("clear"), { devices: { cameraProblem: "busy" } }),
+  "call-reconnecting": calling(() => ({ ...seen("clear"), phase: "reconnecting", quality: "poor" })),
+  "call-chat": calling(() => seen("clear"), { ...talk({ unread: 2 }), press: ["open-chat"] }),
+  "call-unread": calling(() => seen("clear"), talk({ unread: 3 })),
+  "call-lines": {
+    ...talk({
+      calls: LINES.map((what, index) => ({
+        id: `l${index}`,
+        at: NOW - (9 - index) * 0.8 * MINUTE,
+        what,
+        by: what === "missed" ? "partner" : what === "declined" ? "me" : what === "cancelled" ? "partner" : null,
+        video: index % 2 === 1,
+        seconds: what === "hung_up" || what === "recorded" ? 200 : null,
+        recordingId: what === "recorded" ? "r1" : null,
+      })),
+    }),
+    lobby: TALKING,
+    recordings: { recordings: SAVED, fetching: { id: "r1", share: 0.42 }, problem: null },
+  },
+  "call-line-only": {
+    ...talk({ messages: [], calls: [{ id: "l1", at: NOW - MINUTE, what: "missed", by: "partner", video: true, seconds: null, recordingId: null }] }),
+    lobby: TALKING,
+  },
+  "recordings": {
+    lobby: TALKING,
+    recordings: { recordings: SAVED, fetching: { id: "r2", share: 0.7 }, problem: "not_found" },
+    press: ["recordings-open"],
+  },
   "failed-unreachable": { session: { phase: "failed", problem: "unreachable", retryAt: NOW + 12_000 } },
   "failed-busy": { session: { phase: "failed", problem: "busy", retryAt: null } },
   "replaced": { session: { phase: "replaced" } },
@@ -186,6 +352,28 @@ export function fakeVisavis(scene: Scene): Visavis {
   const search = store<SearchView>(scene.search ?? { phase: "idle", problem: null });
   const conversation = store<ConversationView | null>(scene.conversation ?? null);
   const settings = store<SettingsView>(scene.settings ?? { theme: "system", sounds: true, locale: "en" });
+  const devices = store<DevicesView>({ ...DEVICES, ...scene.devices });
+  const level = store(0.55);
+  const call = store<CallView | null>(scene.call?.() ?? null);
+  const recordings = store<RecordingsView>(scene.recordings ?? { recordings: [], fetching: null, problem: null });
+  const mirror = () => {
+    const now = devices.get();
+    const seen = now.cameraOn && now.cameraProblem === null && !now.opening;
+    devices.set({ ...now, preview: seen ? (now.preview ?? picture("mine")) : null });
+    return Promise.resolve();
+  };
+  const lower = (a: CallSide["rung"], b: CallSide["rung"]) => {
+    const steps: readonly CallSide["rung"][] = ["text", "voice", "blurred", "clear"];
+    return steps.indexOf(a) < steps.indexOf(b) ? a : b;
+  };
+  /** A partner who agrees to nothing further, and takes everything back as well. */
+  const changeCall = (part: (now: CallView) => Partial<CallView>) => {
+    const now = call.get();
+    if (now === null) return Promise.resolve();
+    const next = { ...now, ...part(now) };
+    call.set({ ...next, rung: lower(next.mine.rung, next.theirs.rung), direct: next.mine.direct && next.theirs.direct });
+    return Promise.resolve();
+  };
   const nothing = () => Promise.resolve(null);
 
   const change = (part: Partial<ConversationView>) => {
@@ -260,6 +448,54 @@ export function fakeVisavis(scene: Scene): Visavis {
     report: ({ block }) => {
       change({ reported: true, ...(block ? { ended: "me" as const, blocked: true } : {}) });
       return nothing();
+    },
+    devices,
+    level,
+    openDevices: mirror,
+    closeDevices: () => devices.set({ ...devices.get(), preview: null }),
+    chooseDevice(kind, id) {
+      devices.set({ ...devices.get(), [kind]: id });
+      return Promise.resolve();
+    },
+    setMicrophone(microphoneOn) {
+      devices.set({ ...devices.get(), microphoneOn });
+      return Promise.resolve();
+    },
+    setCamera(cameraOn) {
+      devices.set({ ...devices.get(), cameraOn });
+      return mirror();
+    },
+    call,
+    invite(rung) {
+      call.set({ ...CALL, phase: "calling", mine: side(rung) });
+      return nothing();
+    },
+    accept(rung) {
+      void changeCall(() => ({ phase: "live", mine: side(rung), theirs: side("blurred") }));
+      return nothing();
+    },
+    endCall: () => {
+      call.set(null);
+      return Promise.resolve();
+    },
+    agree: (asked) =>
+      changeCall((now) => ({
+        mine: { ...now.mine, ...asked, stream: asked.rung === undefined || asked.rung === "voice" ? now.mine.stream : picture("mine") },
+        ...(asked.recording === undefined
+          ? {}
+          : { recording: !asked.recording ? "off" : now.theirs.recording ? "on" : "asked", theirs: { ...now.theirs, recording: asked.recording && now.theirs.recording } }),
+      })),
+    shareScreen: () => changeCall((now) => ({ mine: { ...now.mine, media: { ...now.mine.media, screen: true } } })),
+    stopScreen: () => void changeCall((now) => ({ mine: { ...now.mine, media: { ...now.mine.media, screen: false } } })),
+    playSound: () => void changeCall(() => ({ muffled: false })),
+    dismissProblem: () => void changeCall(() => ({ problem: null })),
+    recordings,
+    loadRecordings: () => Promise.resolve(),
+    downloadRecording: () => Promise.resolve(),
+    deleteRecording(id) {
+      const now = recordings.get();
+      recordings.set({ ...now, recordings: now.recordings.filter((one) => one.id !== id) });
+      return Promise.resolve();
     },
     setSettings: (part) => settings.set({ ...settings.get(), ...part }),
   };

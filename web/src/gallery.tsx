@@ -13,6 +13,20 @@ const scene = SCENES[words[0] ?? ""];
 const theme = words.find((word): word is Theme => word === "light" || word === "dark") ?? "system";
 const locale = words.find((word): word is Locale => word === "es" || word === "ar") ?? "en";
 const root = document.getElementById("root");
+
+/** Opens what a scene shows open. What is not there in this layout is passed over. */
+async function press(names: readonly string[]) {
+  for (const name of names)
+    for (let turn = 0; turn < 20; turn += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      const control = document.querySelector<HTMLElement>(`[data-testid="${name}"]`);
+      if (control === null) continue;
+      control.click();
+      break;
+    }
+  document.documentElement.dataset["pressed"] = "yes";
+}
+void press(scene?.press ?? []);
 window.addEventListener("hashchange", () => location.reload());
 
 if (root !== null)

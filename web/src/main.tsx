@@ -26,10 +26,7 @@ async function reloadIfAnswered() {
 }
 
 const visavis = createVisavis(browserEnv());
-const play = createSounds();
-visavis.onMoment((moment) => {
-  if (visavis.settings.get().sounds) play(moment);
-});
+visavis.onMoment(createSounds(() => visavis.settings.get().sounds));
 
 const root = document.getElementById("root");
 if (root !== null)

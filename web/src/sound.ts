@@ -23,11 +23,46 @@ const NOTES: Readonly<Record<Moment, readonly Note[]>> = {
     { hz: 440, at: 0, seconds: 0.4, loud: 0.07 },
     { hz: 329.63, at: 0.18, seconds: 0.7, loud: 0.07 },
   ],
+  // Three steps up and a rest: a call, and nothing like the note of a message.
+  ring: [
+    { hz: 587.33, at: 0, seconds: 0.35, loud: 0.14 },
+    { hz: 739.99, at: 0.18, seconds: 0.35, loud: 0.14 },
+    { hz: 880, at: 0.36, seconds: 0.9, loud: 0.14 },
+    { hz: 587.33, at: 0.9, seconds: 0.35, loud: 0.12 },
+    { hz: 739.99, at: 1.08, seconds: 0.35, loud: 0.12 },
+    { hz: 880, at: 1.26, seconds: 0.9, loud: 0.12 },
+  ],
+  ringback: [
+    { hz: 440, at: 0, seconds: 0.9, loud: 0.045 },
+    { hz: 554.37, at: 0, seconds: 0.9, loud: 0.035 },
+  ],
+  quiet: [],
+  joined: [
+    { hz: 523.25, at: 0, seconds: 0.25, loud: 0.08 },
+    { hz: 783.99, at: 0.12, seconds: 0.5, loud: 0.08 },
+  ],
+  hangup: [
+    { hz: 523.25, at: 0, seconds: 0.25, loud: 0.08 },
+    { hz: 349.23, at: 0.14, seconds: 0.55, loud: 0.08 },
+  ],
+  recorded: [
+    { hz: 987.77, at: 0, seconds: 0.18, loud: 0.08 },
+    { hz: 987.77, at: 0.26, seconds: 0.4, loud: 0.08 },
+  ],
 };
 
-/** Plays a moment's notes. Browsers allow sound only after a gesture, so the player listens for the first one. */
-export function createSounds(): (moment: Moment) => void {
+/** What goes on until somebody answers. */
+const AGAIN_MS: Readonly<Partial<Record<Moment, number>>> = { ring: 3000, ringback: 4000 };
+/** These say something of their own about a call that rang; the rest leaves it ringing. */
+const STOPS: ReadonlySet<Moment> = new Set(["ring", "ringback", "quiet", "joined", "hangup", "ended", "matched"]);
+
+/**
+ * Plays a moment's notes while `isOn` says so. Browsers allow sound only after a gesture, so the player listens for the
+ * first one.
+ */
+export function createSounds(isOn: () => boolean): (moment: Moment) => void {
   let context: AudioContext | null = null;
+  let again: ReturnType<typeof setInterval> | undefined;
 
   function wake() {
     if (!("AudioContext" in window)) return;
@@ -36,10 +71,10 @@ export function createSounds(): (moment: Moment) => void {
   }
   for (const gesture of ["pointerup", "keydown"]) window.addEventListener(gesture, wake, { passive: true });
 
-  return (moment) => {
-    if (context === null || context.state !== "running") return;
+  function play(notes: readonly Note[]) {
+    if (context === null || context.state !== "running" || !isOn()) return;
     const now = context.currentTime + 0.02;
-    for (const note of NOTES[moment]) {
+    for (const note of notes) {
       const tone = context.createOscillator();
       const volume = context.createGain();
       tone.type = "sine";
@@ -51,5 +86,12 @@ export function createSounds(): (moment: Moment) => void {
       tone.start(now + note.at);
       tone.stop(now + note.at + note.seconds);
     }
+  }
+
+  return (moment) => {
+    if (STOPS.has(moment)) clearInterval(again);
+    play(NOTES[moment]);
+    const every = AGAIN_MS[moment];
+    if (every !== undefined) again = setInterval(() => play(NOTES[moment]), every);
   };
 }

@@ -1,11 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { ERROR_CODES } from "../contract.gen";
 import { ar } from "./ar";
-import { en } from "./en";
+import { en as firstLoad } from "./en";
+import { calls } from "./en.calls";
 import { es } from "./es";
-import { load } from "./load";
+import { english as spokenEnglish, load, loadCalls } from "./load";
 import { speak, variety } from "./speak";
 
+const en = { ...firstLoad, ...calls };
 const LANGUAGES = { en, es, ar } as const;
 const gaps = (text: string) => [...new Set(text.match(/\{\w+\}/g))].sort();
 
@@ -57,6 +59,11 @@ describe("speak", () => {
     const afternoon = new Date(2026, 4, 17, 15, 4).getTime();
     expect(speak("en", en, "en-GB").time(afternoon)).toBe("15:04");
     expect(speak("en", en, "en-US").time(afternoon)).toMatch(/3:04.PM/);
+  });
+
+  test("what callers see is there once it is loaded", async () => {
+    await loadCalls();
+    expect(spokenEnglish().t("call.calling", { name: "Teal Heron" })).toBe("Calling Teal Heron…");
   });
 
   test("lists are lists of the language", () => {

@@ -1,17 +1,21 @@
 import type { Locale } from "../model";
 import { en } from "./en";
 import { type Speech, speak, variety } from "./speak";
+import type { Texts } from "./texts";
 
 /** Without a browser, nothing is preferred. */
 const preferred = () => (typeof navigator === "undefined" ? [] : navigator.languages);
 
 const spoken = new Map<Locale, Speech>();
 
+/** Grows by what callers see, before any screen for callers shows: see `loadCalls`. */
+const words = { ...en } as unknown as Texts;
+
 /** English is in the first load; the others come when they are asked for. */
 export function english(): Speech {
   let speech = spoken.get("en");
   if (speech === undefined) {
-    speech = speak("en", en, variety("en", preferred()));
+    speech = speak("en", words, variety("en", preferred()));
     spoken.set("en", speech);
   }
   return speech;
@@ -25,6 +29,11 @@ export async function load(locale: Locale): Promise<Speech> {
   const speech = speak(locale, texts, variety(locale, preferred()));
   spoken.set(locale, speech);
   return speech;
+}
+
+/** The rest of English, for the screens that callers see. The other languages come whole. */
+export async function loadCalls(): Promise<void> {
+  Object.assign(words, (await import("./en.calls")).calls);
 }
 
 /** How each language calls itself. */

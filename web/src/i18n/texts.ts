@@ -1,10 +1,12 @@
 import type { en } from "./en";
+import type { calls } from "./en.calls";
 
 /** One text for each plural category that the language has; `other` always. */
 type Plural = { readonly other: string } & Readonly<Partial<Record<Intl.LDMLPluralRule, string>>>;
 
-type Key = keyof typeof en;
-export type PluralKey = { [K in Key]: (typeof en)[K] extends string ? never : K }[Key];
+type English = typeof en & typeof calls;
+type Key = keyof English;
+export type PluralKey = { [K in Key]: English[K] extends string ? never : K }[Key];
 export type PlainKey = Exclude<Key, PluralKey>;
 
 /** Every language has every key, and the same kind of text behind it. */

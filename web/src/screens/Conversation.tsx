@@ -1,11 +1,15 @@
-import { use, useEffect, useRef, useState } from "react";
+import { lazy, Suspense, use, useEffect, useEffectEvent, useRef, useState } from "react";
 import type { Profile } from "../contract.gen";
 import { useSpeech } from "../i18n/useSpeech";
 import type { ConversationView } from "../model";
+import { Button, IconButton } from "../ui/Button";
 import { Face } from "../ui/Face";
+import { Icon } from "../ui/Icon";
 import { useStore } from "../useStore";
 import { useAnnounce } from "./announce";
 import { ArrivalContext } from "./arrival";
+import { useInvitations } from "./call/useInvitations";
+import { useNews } from "./call/useNews";
 import { BlockDialog } from "./conversation/BlockDialog";
 import { Composer } from "./conversation/Composer";
 import { DeleteDialog } from "./conversation/DeleteDialog";
@@ -14,8 +18,22 @@ import { MessageList } from "./conversation/MessageList";
 import { PartnerCard, SideLogo, whyWords } from "./conversation/PartnerCard";
 import { ReportDialog } from "./conversation/ReportDialog";
 import { Skip } from "./conversation/Skip";
+import { useMedia } from "./useMedia";
 import { useVisavis } from "./useVisavis";
 import { useWatching } from "./useWatching";
+
+const loadCall = () => import("./call/parts");
+const DeviceDialog = lazy(async () => ({ default: (await loadCall()).DeviceDialog }));
+const Incoming = lazy(async () => ({ default: (await loadCall()).Incoming }));
+const Ladder = lazy(async () => ({ default: (await loadCall()).Ladder }));
+const Outgoing = lazy(async () => ({ default: (await loadCall()).Outgoing }));
+const Stage = lazy(async () => ({ default: (await loadCall()).Stage }));
+
+/** A call to be asked for or answered, once the devices are as they should be. */
+interface Check {
+  readonly answers: boolean;
+  readonly what: "voice" | "video";
+}
 
 type Open = { readonly what: "block" | "report" } | { readonly what: "delete"; readonly id: string };
 
@@ -29,18 +47,63 @@ export default function Conversation({ conversation, me }: Props) {
   const { t } = speech;
   const visavis = useVisavis();
   const search = useStore(visavis.search);
+  const { modes } = useStore(visavis.lobby);
+  const call = useStore(visavis.call);
   const announce = useAnnounce();
   const arrive = use(ArrivalContext);
   const [atBottom, setAtBottom] = useState(true);
   const [replyId, setReplyId] = useState<string | null>(null);
   const [open, setOpen] = useState<Open | null>(null);
+  const [check, setCheck] = useState<Check | null>(null);
+  const [chatOpen, setChatOpen] = useState(false);
+  const wide = useMedia("(min-width: 64rem)");
   const field = useRef<HTMLTextAreaElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
-  const { partner, messages, ended } = conversation;
+  const { partner, messages, calls, unread, ended } = conversation;
+  const inCall = call !== null && ended === null && call.phase !== "calling" && call.phase !== "ringing";
+  const ringing = call?.phase === "ringing" && ended === null;
+  const readable = !inCall || wide || chatOpen;
+  const invitations = useInvitations(inCall ? call : null);
+  const talks = modes.includes("voice") || modes.includes("video");
   const reply = messages.find(({ id, deleted }) => id === replyId && !deleted) ?? null;
   const meeting = `${t("chat.matched", { name: partner.name })} ${whyWords(speech, conversation.why)}.`;
 
-  useWatching(atBottom);
+  useWatching(atBottom && readable);
+  useNews(ended === null ? call : null, partner.name);
+
+  // Once somebody calls it should be there.
+  useEffect(() => {
+    if (talks) void loadCall().catch(() => undefined);
+  }, [talks]);
+
+  // A new call begins with the picture, and an old one gives the place back to the words.
+  const [wasInCall, setWasInCall] = useState(inCall);
+  if (wasInCall !== inCall) {
+    setWasInCall(inCall);
+    setChatOpen(false);
+    if (inCall) setCheck(null);
+  }
+  if (check !== null && (ended !== null || (check.answers && !ringing && !inCall))) setCheck(null);
+  /** What had the focus is gone with the call. */
+  function afterCall() {
+    requestAnimationFrame(() => {
+      if (document.activeElement !== null && document.activeElement !== document.body) return;
+      if (window.matchMedia("(hover: none)").matches) heading.current?.focus();
+      else toComposer();
+    });
+  }
+  const leftCall = useEffectEvent(afterCall);
+  useEffect(() => {
+    if (inCall) return () => leftCall();
+    return undefined;
+  }, [inCall]);
+
+  // The log says new messages itself, where it is on the screen.
+  const lastUnread = useRef(unread);
+  useEffect(() => {
+    if (unread > lastUnread.current && !readable) announce(t("said.message", { name: partner.name }));
+    lastUnread.current = unread;
+  }, [unread, readable, announce, t, partner.name]);
 
   // Ready to write at a desk; on a phone the keyboard must not jump up by itself. The end has a focus of its own.
   const writable = useRef(ended === null);
@@ -56,6 +119,14 @@ export default function Conversation({ conversation, me }: Props) {
     (field.current ?? heading.current)?.focus();
   }
 
+  function closeCheck() {
+    setCheck(null);
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body)
+        (document.querySelector<HTMLElement>("[data-testid=call-stage]") ?? heading.current)?.focus();
+    });
+  }
+
   function closeDialog() {
     setOpen(null);
     // The dialog gives the focus back to what opened it, which may be gone or no longer the thing to do.
@@ -66,101 +137,208 @@ export default function Conversation({ conversation, me }: Props) {
     });
   }
 
+  const empty = messages.length === 0 && calls.length === 0;
+
   return (
     <div
       data-screen="conversation"
       data-conversation-id={conversation.id}
-      className="screen-fixed flex flex-col lg:grid lg:grid-cols-[19rem_minmax(0,46rem)] lg:grid-rows-[auto_minmax(0,1fr)] lg:justify-center lg:gap-x-8 lg:gap-y-5 lg:p-6"
+      className={`screen-fixed flex flex-col ${inCall ? "lg:gap-3 lg:p-4" : "lg:grid lg:grid-cols-[19rem_minmax(0,46rem)] lg:grid-rows-[auto_minmax(0,1fr)] lg:justify-center lg:gap-x-8 lg:gap-y-5 lg:p-6"}`}
       style={{ "--hue": partner.hue }}
     >
-      <SideLogo />
+      {!inCall && <SideLogo />}
       <PartnerCard
+        key="partner"
         conversation={conversation}
         me={me}
         heading={heading}
+        compact={inCall}
         onBlock={() => setOpen({ what: "block" })}
         onReport={() => setOpen({ what: "report" })}
+        calls={
+          ended === null &&
+          call === null &&
+          (["voice", "video"] as const).map(
+            (what) =>
+              modes.includes(what) && (
+                <Button
+                  key={what}
+                  data-testid={`call-${what}`}
+                  title={t(`call.${what}`)}
+                  className="px-3 max-lg:min-h-10 max-lg:rounded-full lg:flex-1"
+                  onClick={() => setCheck({ answers: false, what })}
+                >
+                  <Icon name={what === "voice" ? "phone" : "video"} />
+                  <span className="max-lg:sr-only">{t(`call.${what}`)}</span>
+                </Button>
+              ),
+          )
+        }
       >
         {ended === null && <Skip onSkip={() => void visavis.skip()} />}
       </PartnerCard>
       <main
+        key="main"
         id="main"
         tabIndex={-1}
-        className="flex min-h-0 flex-1 flex-col lg:col-start-2 lg:row-span-2 lg:row-start-1 lg:overflow-clip lg:rounded-card lg:border lg:border-line lg:bg-surface lg:shadow-card"
+        className={`flex min-h-0 flex-1 flex-col ${inCall ? "flat:flex-row lg:flex-row lg:gap-4" : "lg:col-start-2 lg:row-span-2 lg:row-start-1"}`}
       >
         <h2 className="sr-only">{t("chat.title", { name: partner.name })}</h2>
-        {messages.length === 0 && (
-          <div className="flex min-h-0 flex-1 flex-col items-center justify-center gap-3 p-6 text-center">
-            <div className="flex items-center gap-1.5" aria-hidden="true">
-              <Face hue={me.hue} gaze="end" className="size-16" />
-              <Face hue={partner.hue} gaze="start" className="size-16" />
-            </div>
-            <p className="text-xl font-bold">{t("chat.hello", { name: partner.name })}</p>
-            <p className="max-w-[38ch] text-soft">{t("chat.helloLine")}</p>
-          </div>
+        {inCall && (
+          <Suspense fallback={<div className="stage min-h-0 flex-1 lg:rounded-card" />}>
+            <Stage
+              call={call}
+              me={me}
+              partner={partner}
+              invitations={invitations}
+              wide={wide}
+              strip={!wide && chatOpen}
+              unread={unread}
+              onChat={() => {
+                setChatOpen(true);
+                requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-testid=close-chat]")?.focus());
+              }}
+            />
+          </Suspense>
         )}
-        <div className={messages.length === 0 ? "hidden" : "contents"}>
-          <MessageList
-            key={conversation.id}
-            conversation={conversation}
-            myHue={me.hue}
-            onReply={(message) => {
-              setReplyId(message.id);
-              field.current?.focus();
-            }}
-            onRemove={(message) => setOpen({ what: "delete", id: message.id })}
-            onRetry={(message) => visavis.retry(message.id)}
-            onReact={(message, emoji) => visavis.react(message.id, emoji)}
-            onBottom={setAtBottom}
-            onEscape={toComposer}
-          />
-        </div>
-        {ended === null && (
-          <div className="flex min-h-6 shrink-0 items-center px-5 text-sm text-soft sm:px-7">
-            {conversation.presence === "away" ? (
-              <p>{t("chat.awayLine", { name: partner.name })}</p>
+        <div
+          className={`min-h-0 flex-col ${readable ? "flex" : "hidden"} ${inCall ? "flex-1 flat:w-88 flat:flex-none lg:w-96 lg:flex-none lg:gap-4 xl:w-104" : "flex-1"}`}
+        >
+          {inCall && wide && call.phase !== "asking" && call.phase !== "connecting" && (
+            <Suspense fallback={null}>
+              <Ladder
+                call={call}
+                me={me}
+                partner={partner}
+                invited={invitations.rung !== null}
+                directInvited={invitations.direct}
+              />
+            </Suspense>
+          )}
+          <div
+            className={`flex min-h-0 flex-1 flex-col lg:overflow-clip lg:rounded-card lg:border lg:border-line lg:bg-surface lg:shadow-card ${inCall ? "flat:border-s flat:border-line" : ""}`}
+          >
+            {inCall && !wide && (
+              <div className="flex shrink-0 items-center justify-between border-b border-line ps-5 pe-2">
+                <p className="font-semibold">{t("call.chat")}</p>
+                <IconButton
+                  label={t("call.chatClose")}
+                  data-testid="close-chat"
+                  onClick={() => {
+                    setChatOpen(false);
+                    requestAnimationFrame(() => document.querySelector<HTMLElement>("[data-testid=open-chat]")?.focus());
+                  }}
+                >
+                  <Icon name="close" />
+                </IconButton>
+              </div>
+            )}
+            {empty && (
+              <div className="flex min-h-0 flex-1 flex-col items-center justify-center gap-3 p-6 text-center">
+                <div className="flex items-center gap-1.5" aria-hidden="true">
+                  <Face hue={me.hue} gaze="end" className="size-16" />
+                  <Face hue={partner.hue} gaze="start" className="size-16" />
+                </div>
+                <p className="text-xl font-bold">{t("chat.hello", { name: partner.name })}</p>
+                <p className="max-w-[38ch] text-soft">{t("chat.helloLine")}</p>
+              </div>
+            )}
+            <div className={empty ? "hidden" : "contents"}>
+              <MessageList
+                key={conversation.id}
+                conversation={conversation}
+                myHue={me.hue}
+                onReply={(message) => {
+                  setReplyId(message.id);
+                  field.current?.focus();
+                }}
+                onRemove={(message) => setOpen({ what: "delete", id: message.id })}
+                onRetry={(message) => visavis.retry(message.id)}
+                onReact={(message, emoji) => visavis.react(message.id, emoji)}
+                onBottom={setAtBottom}
+                onEscape={toComposer}
+              />
+            </div>
+            {ended === null && (
+              <div className="flex min-h-6 shrink-0 items-center px-5 text-sm text-soft sm:px-7">
+                {conversation.presence === "away" ? (
+                  <p>{t("chat.awayLine", { name: partner.name })}</p>
+                ) : (
+                  conversation.typing && (
+                    <p className="flex items-center gap-2" aria-hidden="true">
+                      <span className="flex gap-1">
+                        <span className="size-1.5 animate-dot rounded-full bg-current" />
+                        <span className="size-1.5 animate-dot rounded-full bg-current [animation-delay:0.18s]" />
+                        <span className="size-1.5 animate-dot rounded-full bg-current [animation-delay:0.36s]" />
+                      </span>
+                      <bdi>{partner.name}</bdi>
+                    </p>
+                  )
+                )}
+              </div>
+            )}
+            {ended === null ? (
+              <Composer
+                key={`composer-${conversation.id}`}
+                fieldRef={field}
+                partner={partner}
+                draft={conversation.draft}
+                reply={reply}
+                onReplyCancel={() => setReplyId(null)}
+                onDraft={(text) => visavis.setDraft(text)}
+                onSay={(text) => {
+                  const taken = visavis.say(text, reply?.id ?? null);
+                  if (taken) setReplyId(null);
+                  return taken;
+                }}
+                onUp={() => {
+                  const last = messages.at(-1);
+                  if (last !== undefined) document.getElementById(`message-${last.id}`)?.focus();
+                }}
+              />
             ) : (
-              conversation.typing && (
-                <p className="flex items-center gap-2" aria-hidden="true">
-                  <span className="flex gap-1">
-                    <span className="size-1.5 animate-dot rounded-full bg-current" />
-                    <span className="size-1.5 animate-dot rounded-full bg-current [animation-delay:0.18s]" />
-                    <span className="size-1.5 animate-dot rounded-full bg-current [animation-delay:0.36s]" />
-                  </span>
-                  <bdi>{partner.name}</bdi>
-                </p>
-              )
+              <Ended
+                conversation={conversation}
+                problem={search.phase === "idle" ? search.problem : null}
+                onAnother={() => void visavis.skip()}
+                onLobby={() => visavis.close()}
+              />
             )}
           </div>
-        )}
-        {ended === null ? (
-          <Composer
-            key={`composer-${conversation.id}`}
-            fieldRef={field}
-            partner={partner}
-            draft={conversation.draft}
-            reply={reply}
-            onReplyCancel={() => setReplyId(null)}
-            onDraft={(text) => visavis.setDraft(text)}
-            onSay={(text) => {
-              const taken = visavis.say(text, reply?.id ?? null);
-              if (taken) setReplyId(null);
-              return taken;
-            }}
-            onUp={() => {
-              const last = messages.at(-1);
-              if (last !== undefined) document.getElementById(`message-${last.id}`)?.focus();
-            }}
-          />
-        ) : (
-          <Ended
-            conversation={conversation}
-            problem={search.phase === "idle" ? search.problem : null}
-            onAnother={() => void visavis.skip()}
-            onLobby={() => visavis.close()}
-          />
-        )}
+        </div>
       </main>
+      {call !== null && ended === null && (
+        <Suspense fallback={null}>
+          {ringing && (
+            <Incoming
+              partner={partner}
+              video={call.video}
+              onAccept={(what) => setCheck({ answers: true, what })}
+              onDecline={() => void visavis.endCall()}
+              onGone={afterCall}
+            />
+          )}
+          {call.phase === "calling" && <Outgoing partner={partner} onCancel={() => void visavis.endCall()} />}
+        </Suspense>
+      )}
+      {check !== null && (
+        <Suspense fallback={null}>
+          <DeviceDialog
+            what={check.what}
+            me={me}
+            title={t(`devices.${check.what}Title`, { name: partner.name })}
+            go={check.answers ? t("devices.accept") : t("devices.invite", { name: partner.name })}
+            keeps
+            onGo={async () => {
+              const rung = check.what === "voice" ? "voice" : "blurred";
+              const problem = await (check.answers ? visavis.accept(rung) : visavis.invite(rung));
+              if (problem === null) closeCheck();
+              return problem;
+            }}
+            onClose={closeCheck}
+          />
+        </Suspense>
+      )}
       {open?.what === "block" && <BlockDialog conversation={conversation} onClose={closeDialog} />}
       {open?.what === "report" && <ReportDialog conversation={conversation} onClose={closeDialog} />}
       {open?.what === "delete" && (

@@ -1,5 +1,6 @@
-import { type SubmitEvent, useId, useRef, useState } from "react";
+import { lazy, type SubmitEvent, Suspense, useEffect, useId, useRef, useState } from "react";
 import { MAX_INTEREST, MAX_INTERESTS, MAX_LANGUAGES, type Mode, type Profile } from "../contract.gen";
+import { loadCalls } from "../i18n/load";
 import { useSpeech } from "../i18n/useSpeech";
 import { useStore } from "../useStore";
 import { Button } from "../ui/Button";
@@ -15,6 +16,11 @@ import { TopBar } from "./TopBar";
 import { isFree, useKeys } from "./useKeys";
 import { useVisavis } from "./useVisavis";
 
+const loadDevices = async () => (await Promise.all([import("./devices/DeviceDialog"), loadCalls()]))[0];
+const loadRecordings = async () => (await Promise.all([import("./recordings/RecordingsDialog"), loadCalls()]))[0];
+const DeviceDialog = lazy(async () => ({ default: (await loadDevices()).DeviceDialog }));
+const RecordingsDialog = lazy(async () => ({ default: (await loadRecordings()).RecordingsDialog }));
+
 const MODES: readonly Mode[] = ["text", "voice", "video"];
 const POPULAR_SHOWN = 8;
 
@@ -28,13 +34,38 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
   const announce = useAnnounce();
   const [going, setGoing] = useState(false);
   const [choosing, setChoosing] = useState(false);
+  const [part, setPart] = useState<"devices" | "recordings" | null>(null);
+  const [partMissing, setPartMissing] = useState(false);
+  const { recordings } = useStore(visavis.recordings);
   const heading = useRef<HTMLHeadingElement>(null);
   const addLanguage = useRef<HTMLButtonElement>(null);
   const ids = useId();
   useArrival(heading);
 
+  // Whoever wants to talk is about to need it.
+  const talks = lobby.mode !== "text";
+  useEffect(() => {
+    if (talks) void loadDevices().catch(() => undefined);
+  }, [talks]);
+  useEffect(() => {
+    if (lobby.recording) void visavis.loadRecordings();
+  }, [visavis, lobby.recording]);
+
+  /** Shows a dialog that loads apart, once it is there; without a network it says so instead. */
+  function show(which: "devices" | "recordings") {
+    setPartMissing(false);
+    (which === "devices" ? loadDevices() : loadRecordings()).then(
+      () => setPart(which),
+      () => setPartMissing(true),
+    );
+  }
+
   function find() {
-    if (going) return;
+    if (going || part !== null) return;
+    if (talks) {
+      show("devices");
+      return;
+    }
     setGoing(true);
     void visavis.find().finally(() => setGoing(false));
   }
@@ -56,7 +87,7 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
 
   const full = lobby.interests.length >= MAX_INTERESTS;
   const popular = lobby.popular.filter(({ interest }) => !lobby.interests.includes(interest)).slice(0, POPULAR_SHOWN);
-  const problem = search.phase === "idle" ? search.problem : null;
+  const problem = partMissing ? "unreachable" : search.phase === "idle" ? search.problem : null;
   // While the connection is away nobody knows who is here.
   const known = session.phase === "ready" && session.link === "online";
   const here = !known
@@ -116,6 +147,18 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
                 </bdi>
               </span>
             </p>
+            {recordings.length > 0 && (
+              <button
+                type="button"
+                data-testid="recordings-open"
+                onClick={() => show("recordings")}
+                className="mt-3 -ms-2 inline-flex min-h-10 items-center gap-2.5 rounded-xl px-2 font-medium text-soft transition-colors duration-150 hover:bg-raised hover:text-ink"
+              >
+                <Icon name="record" />
+                {t("lobby.recordings")}
+                <span className="rounded-full bg-raised px-2 text-sm tabular-nums">{speech.number(recordings.length)}</span>
+              </button>
+            )}
           </div>
 
           <section
@@ -242,6 +285,24 @@ export function Lobby({ profile }: { readonly profile: Profile }) {
           </section>
         </form>
       </main>
+      <Suspense fallback={null}>
+        {part === "devices" && lobby.mode !== "text" && (
+          <DeviceDialog
+            what={lobby.mode}
+            me={profile}
+            title={t("devices.findTitle")}
+            go={t("lobby.find")}
+            keeps={false}
+            onGo={async () => {
+              await visavis.find();
+              setPart(null);
+              return null;
+            }}
+            onClose={() => setPart(null)}
+          />
+        )}
+        {part === "recordings" && <RecordingsDialog onClose={() => setPart(null)} />}
+      </Suspense>
       {choosing && <LanguagesDialog onClose={() => setChoosing(false)} />}
     </div>
   );

@@ -20,6 +20,8 @@ const KEYS: readonly (readonly [readonly string[], PlainKey])[] = [
   [["↑", "↓"], "settings.key.arrows"],
   [["R"], "settings.key.r"],
   [["Del"], "settings.key.delete"],
+  [["M"], "settings.key.m"],
+  [["V"], "settings.key.v"],
 ];
 
 export function SettingsDialog({ onClose }: { readonly onClose: () => void }) {

@@ -12,7 +12,7 @@ export function useKeys(handle: (event: KeyboardEvent) => void): void {
   const onKey = useEffectEvent((event: KeyboardEvent) => {
     if (event.defaultPrevented || event.isComposing || event.repeat) return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (document.querySelector("dialog[open], [role=menu] [role=menuitem], [popover] [role=toolbar]") !== null) return;
+    if (document.querySelector("dialog[open], [popover] > *") !== null) return;
     handle(event);
   });
   useEffect(() => {

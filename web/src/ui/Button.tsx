@@ -1,12 +1,13 @@
 import type { ComponentProps } from "react";
 
-type Look = "main" | "quiet" | "plain" | "danger";
+type Look = "main" | "quiet" | "plain" | "danger" | "stop";
 
 const LOOKS: Readonly<Record<Look, string>> = {
   main: "bg-accent text-on-accent hover:bg-accent-strong disabled:bg-raised disabled:text-soft font-semibold",
   quiet: "border border-edge bg-surface text-ink hover:bg-raised disabled:text-soft font-medium",
   plain: "text-soft hover:bg-raised hover:text-ink disabled:text-soft font-medium",
   danger: "bg-ink text-paper hover:opacity-90 disabled:bg-raised disabled:text-soft font-semibold",
+  stop: "bg-stop text-on-stop hover:bg-stop-strong font-semibold",
 };
 
 const SIZES = {

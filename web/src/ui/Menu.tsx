@@ -6,6 +6,7 @@ interface Entry {
   readonly label: string;
   readonly icon: IconName;
   readonly disabled?: boolean;
+  readonly testid?: string;
   readonly onSelect: () => void;
 }
 
@@ -37,6 +38,7 @@ export function Menu({ label, trigger, entries }: Props) {
             key={entry.label}
             type="button"
             role="menuitem"
+            data-testid={entry.testid}
             tabIndex={-1}
             disabled={entry.disabled}
             onClick={() => {

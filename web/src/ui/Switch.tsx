@@ -5,9 +5,10 @@ interface Props {
   readonly line: string;
   readonly on: boolean;
   readonly onChange: (on: boolean) => void;
+  readonly testid?: string;
 }
 
-export function Switch({ label, line, on, onChange }: Props) {
+export function Switch({ label, line, on, onChange, testid }: Props) {
   const id = useId();
   return (
     <div className="flex items-center justify-between gap-4">
@@ -23,6 +24,7 @@ export function Switch({ label, line, on, onChange }: Props) {
         id={id}
         type="checkbox"
         role="switch"
+        data-testid={testid}
         aria-describedby={`${id}-line`}
         checked={on}
         onChange={(event) => onChange(event.target.checked)}

@@ -3,8 +3,9 @@ import { useSpeech } from "../../i18n/useSpeech";
 import type { ConversationView, MessageView } from "../../model";
 import { Icon } from "../../ui/Icon";
 import { useNow } from "../useNow";
+import { CallLineItem } from "./CallLineItem";
 import { type ItemActions, MessageItem } from "./MessageItem";
-import { rows } from "./rows";
+import { callsAfter, rows } from "./rows";
 
 interface Props {
   readonly conversation: ConversationView;
@@ -27,7 +28,7 @@ const glide = (): ScrollBehavior =>
 
 export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, onReact, onBottom, onEscape }: Props) {
   const { t, tn, time, day } = useSpeech();
-  const { messages, partner, unread } = conversation;
+  const { messages, calls, partner, unread } = conversation;
   const over = conversation.ended !== null;
   const now = useNow(60_000);
   const scroller = useRef<HTMLDivElement>(null);
@@ -35,7 +36,7 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
   const held = useRef(false);
   const [atBottom, setAtBottom] = useState(true);
   const [chosen, setChosen] = useState<string | null>(null);
-  const list = useMemo(() => rows(messages), [messages]);
+  const list = useMemo(() => rows(messages, calls), [messages, calls]);
 
   // Where the unseen ones began; it stays until one has answered, so that the eye finds the place.
   const newestMine = messages.findLast((message) => message.mine)?.id ?? null;
@@ -61,7 +62,7 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
   // One's own new message is always shown; a partner's only if one was reading at the end.
   useLayoutEffect(() => {
     if (pinned.current) toNewest(false);
-  }, [messages, conversation.typing]);
+  }, [messages, calls, conversation.typing]);
   useLayoutEffect(() => {
     pinned.current = true;
     toNewest(false);
@@ -148,8 +149,11 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
       >
         {/* Few messages sit at the bottom, where one writes. */}
         <ol className="flex min-h-full flex-col justify-end pt-12 pb-3">
-          {list.map(({ message, stamp, first, last }) => (
+          {list.map(({ calls: between, message, stamp, first, last }) => (
             <Fragment key={message.id}>
+              {between.map((line) => (
+                <CallLineItem key={line.id} line={line} partnerName={partner.name} />
+              ))}
               {stamp !== null && (
                 <li className="mt-6 mb-1 self-center text-xs font-medium text-soft first:mt-0">
                   {stamp === "day" || day(message.at, now) !== t("chat.today") ? `${day(message.at, now)} · ` : ""}
@@ -174,6 +178,9 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
                 actions={actions}
               />
             </Fragment>
+          ))}
+          {callsAfter(messages, calls).map((line) => (
+            <CallLineItem key={line.id} line={line} partnerName={partner.name} />
           ))}
         </ol>
       </div>

@@ -16,6 +16,10 @@ interface Props {
   readonly heading: RefObject<HTMLHeadingElement | null>;
   readonly onBlock: () => void;
   readonly onReport: () => void;
+  /** During a call it is a bar at a desk too. */
+  readonly compact: boolean;
+  /** Buttons that invite to a call, while one may. */
+  readonly calls: ReactNode;
   /** The skip button, while there is somebody to skip. */
   readonly children: ReactNode;
 }
@@ -46,7 +50,7 @@ export function whyWords(speech: Speech, { interests, languages }: ConversationV
 }
 
 /** Who it is: a bar on a phone, a card at the side of a desk. */
-export function PartnerCard({ conversation, me, heading, onBlock, onReport, children }: Props) {
+export function PartnerCard({ conversation, me, heading, compact, calls, onBlock, onReport, children }: Props) {
   const speech = useSpeech();
   const { t } = speech;
   const [settings, setSettings] = useState(false);
@@ -58,14 +62,14 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
   return (
     <section
       aria-label={t("chat.details")}
-      className="grid shrink-0 grid-cols-[auto_minmax(0,1fr)_auto] items-center gap-x-3 border-b border-line px-4 py-2 sm:px-6 lg:flex lg:flex-col lg:items-stretch lg:gap-5 lg:self-start lg:rounded-card lg:border lg:bg-surface lg:p-7 lg:text-center lg:shadow-card"
+      className={`grid shrink-0 grid-cols-[auto_minmax(0,1fr)_auto] items-center gap-x-3 border-b border-line px-4 sm:px-6 lg:rounded-card lg:border lg:bg-surface lg:shadow-card ${compact ? "py-1.5 lg:py-2" : "py-2 lg:flex lg:flex-col lg:items-stretch lg:gap-5 lg:self-start lg:p-7 lg:text-center"}`}
     >
-      <div className="relative flex items-center justify-center gap-2 lg:mt-2">
-        <Face hue={me.hue} gaze="end" className="size-20 max-lg:hidden" />
+      <div className={`relative flex items-center justify-center gap-2 ${compact ? "" : "lg:mt-2"}`}>
+        {!compact && <Face hue={me.hue} gaze="end" className="size-20 max-lg:hidden" />}
         {gone ? (
-          <EmptySeat className="size-11 lg:size-20" />
+          <EmptySeat className={compact ? "size-10" : "size-11 lg:size-20"} />
         ) : (
-          <Face hue={partner.hue} gaze={gaze} className="size-11 lg:size-20" />
+          <Face hue={partner.hue} gaze={gaze} className={compact ? "size-10" : "size-11 lg:size-20"} />
         )}
       </div>
       <div className="min-w-0">
@@ -73,7 +77,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
           ref={heading}
           tabIndex={-1}
           data-testid="partner-name"
-          className="hue-words line-clamp-2 text-lg leading-tight font-bold lg:text-2xl"
+          className={`hue-words line-clamp-2 text-lg leading-tight font-bold ${compact ? "" : "lg:text-2xl"}`}
           style={{ "--hue": partner.hue }}
         >
           <bdi>{partner.name}</bdi>
@@ -81,7 +85,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
         <p
           data-testid="presence"
           data-presence={presence}
-          className="flex items-center gap-1.5 text-sm text-soft lg:mt-1 lg:justify-center lg:text-base"
+          className={`flex items-center gap-1.5 text-sm text-soft ${compact ? "" : "lg:mt-1 lg:justify-center lg:text-base"}`}
         >
           <span
             aria-hidden="true"
@@ -90,7 +94,7 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
           {t(PRESENCE[presence])}
         </p>
       </div>
-      <div className="flex items-center gap-1 lg:order-last lg:flex-row-reverse lg:gap-2">
+      <div className={`flex items-center gap-1 lg:gap-2 ${compact ? "" : "lg:order-last lg:flex-row-reverse"}`}>
         <Menu
           label={t("chat.menu")}
           trigger={(props) => (
@@ -120,13 +124,20 @@ export function PartnerCard({ conversation, me, heading, onBlock, onReport, chil
         />
         {children}
       </div>
-      <p
-        data-testid="why"
-        className="col-span-full mt-1.5 truncate text-sm text-soft lg:mt-0 lg:[overflow-wrap:anywhere] lg:rounded-2xl lg:bg-accent-wash lg:px-4 lg:py-3 lg:text-base lg:whitespace-normal lg:text-ink"
-      >
-        {whyWords(speech, conversation.why)}
-      </p>
-      <p className="text-sm text-soft max-lg:hidden">{t("chat.yourName", { name: me.name })}</p>
+      {!compact && (
+        <>
+          <div className="col-span-full flex items-center gap-3 max-lg:mt-1 lg:contents">
+            <p
+              data-testid="why"
+              className="min-w-0 flex-1 truncate text-sm text-soft lg:[overflow-wrap:anywhere] lg:rounded-2xl lg:bg-accent-wash lg:px-4 lg:py-3 lg:text-base lg:whitespace-normal lg:text-ink"
+            >
+              {whyWords(speech, conversation.why)}
+            </p>
+            <div className="flex shrink-0 flex-wrap gap-2 empty:hidden">{calls}</div>
+          </div>
+          <p className="text-sm text-soft max-lg:hidden">{t("chat.yourName", { name: me.name })}</p>
+        </>
+      )}
       {settings && <SettingsDialog onClose={() => setSettings(false)} />}
     </section>
   );

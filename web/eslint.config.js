@@ -10,7 +10,7 @@ import tseslint from "typescript-eslint";
  */
 const REACT = "^(react|react-dom)(/|$)|^@radix-ui/|/useStore$";
 const SCREENS = "^(\\.{1,2}/)+(screens|ui|App|main|i18n)(/|$|\\.)";
-const VIEW_MODELS = "^(\\./|(\\.\\./)+)(session|lobby|interest|search|conversation|delivery|settings|visavis)$";
+const VIEW_MODELS = "^(\\./|(\\.\\./)+)(session|lobby|interest|search|conversation|delivery|settings|call|devices|recordings|flow|peer|recorder|adapt|visavis)$";
 
 function layer(files, ...forbidden) {
   return {
@@ -49,13 +49,13 @@ export default defineConfig(
 
   layer(["src/model.ts"], ["^(?!\\./contract\\.gen$)", "model sees the contract only"]),
   layer(
-    ["src/{env,keep,socket,store}.ts"],
+    ["src/{env,id,keep,socket,store}.ts"],
     [REACT, "view-models know no React"],
     [SCREENS, "the connection knows no screens"],
     [VIEW_MODELS, "the connection knows no view-models"],
   ),
   layer(
-    ["src/{session,lobby,interest,search,conversation,delivery,settings,visavis}.ts"],
+    ["src/{session,lobby,interest,search,conversation,delivery,settings,call,devices,recordings,flow,peer,recorder,adapt,visavis}.ts"],
     [REACT, "view-models know no React"],
     [SCREENS, "view-models know no screens"],
   ),

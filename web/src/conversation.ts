@@ -16,8 +16,9 @@ import {
 } from "./contract.gen";
 import { createInbox, createOutbox, type Inbox, type InboxState, type Outbox, type OutboxState } from "./delivery";
 import type { Cancel, Env } from "./env";
+import { newId } from "./id";
 import type { Keep } from "./keep";
-import type { ConversationView, Delivery, MessageView, Moment, Store } from "./model";
+import type { CallLine, ConversationView, Delivery, MessageView, Moment, Store } from "./model";
 import { either, isFlag, isList, isNothing, isNumber, isOneOf, isRecord, isText } from "./shape";
 import { type Connection, type Failure, type Outcome } from "./socket";
 import { store } from "./store";
@@ -41,6 +42,7 @@ interface Said {
 interface Kept {
   readonly seated: Seated;
   readonly said: readonly Said[];
+  readonly calls: readonly CallLine[];
   readonly outbox: OutboxState;
   readonly inbox: InboxState;
   readonly draft: string;
@@ -69,6 +71,17 @@ const isKept = isRecord({
       reactions: isRecord({ mine: either(isText, isNothing), theirs: either(isText, isNothing) }),
     }),
   ),
+  calls: isList(
+    isRecord({
+      id: isText,
+      at: isNumber,
+      what: isText,
+      by: isOneOf("me", "partner", null),
+      video: isFlag,
+      seconds: either(isNumber, isNothing),
+      recordingId: either(isText, isNothing),
+    }),
+  ),
   outbox: isRecord({
     last: isNumber,
     delivered: isNumber,
@@ -87,6 +100,7 @@ interface Talk {
   seated: Seated;
   readonly said: Said[];
   readonly byId: Map<string, Said>;
+  calls: readonly CallLine[];
   readonly outbox: Outbox;
   readonly inbox: Inbox<Message>;
   draft: string;
@@ -107,6 +121,8 @@ export interface Conversation {
    * guest meant to leave while away is left now.
    */
   reconcile(seated: Seated | null): Promise<boolean>;
+  /** Adds what happened to a call; what is there already stays as it is. */
+  note(conversationId: string, line: CallLine): void;
   /** Leaves what was left while the server did not hear it. */
   settle(): Promise<void>;
   /** Gets up from a seat that was offered too late. */
@@ -132,11 +148,12 @@ export interface Conversation {
   }): Promise<Code | null>;
 }
 
-const TALK = "talk.1";
+const TALK = "talk.2";
 const LEAVING = "leaving.1";
 /** The newest messages that survive a reload, and what they may take of the few megabytes there are. */
 const KEPT_MESSAGES = 500;
 const KEPT_CHARACTERS = 1_000_000;
+const KEPT_CALLS = 100;
 const SAVE_MS = 300;
 const TYPING_REPEAT_MS = 4_000;
 const TYPING_SILENCE_MS = 3_000;
@@ -150,6 +167,11 @@ export function createConversation(
   connection: Connection,
   session: Keep,
   moment: (moment: Moment) => void,
+  calls: {
+    /** `anew`: on a new connection, whose word replaces what was believed. */
+    seated(seated: Seated, anew: boolean): void;
+    unseated(how: ConversationView["ended"]): void;
+  },
 ): Conversation {
   const view = store<ConversationView | null>(null);
   const shown = new WeakMap<Said, { readonly key: string; readonly view: MessageView }>();
@@ -187,6 +209,7 @@ export function createConversation(
       blocked: talk.blocked,
       reported: talk.reported,
       messages,
+      calls: talk.calls,
       unread: talk.said.filter((said) => !said.mine && said.seq > read && said.text !== null).length,
       draft: talk.draft,
     });
@@ -230,6 +253,7 @@ export function createConversation(
       const kept: Kept = {
         seated: talk.seated,
         said: count === 0 ? [] : talk.said.slice(-count),
+        calls: talk.calls,
         outbox: talk.outbox.state(),
         inbox: talk.inbox.state(),
         draft: talk.draft,
@@ -253,6 +277,7 @@ export function createConversation(
       seated,
       said,
       byId: new Map(said.map((one) => [one.id, one])),
+      calls: kept?.calls ?? [],
       outbox: createOutbox(
         env,
         {
@@ -322,6 +347,7 @@ export function createConversation(
 
   function end(how: NonNullable<ConversationView["ended"]>): void {
     if (talk === null || talk.ended !== null) return;
+    calls.unseated(how);
     talk.ended = how;
     stop(talk);
     save();
@@ -329,17 +355,18 @@ export function createConversation(
     if (how !== "me") moment("ended");
   }
 
-  function begin(seated: Seated): void {
+  function begin(seated: Seated, anew = false): void {
     if (talk?.seated.id === seated.id) {
       if (talk.ended === null) refresh(talk, seated);
-      return;
+    } else {
+      if (talk !== null) stop(talk);
+      talk = open(seated, null);
+      talk.outbox.connected(seated.partner.state === "here");
+      save();
+      show();
+      moment("matched");
     }
-    if (talk !== null) stop(talk);
-    talk = open(seated, null);
-    talk.outbox.connected(seated.partner.state === "here");
-    save();
-    show();
-    moment("matched");
+    if (talk.ended === null) calls.seated(seated, anew);
   }
 
   function refresh(current: Talk, seated: Seated): void {
@@ -352,6 +379,7 @@ export function createConversation(
   }
 
   function forget(): void {
+    calls.unseated(null);
     if (talk !== null) stop(talk);
     talk = null;
     saveTimer?.();
@@ -490,13 +518,6 @@ export function createConversation(
     return seq;
   }
 
-  function newId(): string {
-    return btoa(String.fromCharCode(...env.randomBytes(16)))
-      .replaceAll("+", "-")
-      .replaceAll("/", "_")
-      .slice(0, 22);
-  }
-
   function live(): Talk | null {
     return talk !== null && talk.ended === null ? talk : null;
   }
@@ -548,8 +569,14 @@ export function createConversation(
         return false;
       }
       if (talk?.seated.id !== seated.id) end("missed");
-      begin(seated);
+      begin(seated, true);
       return true;
+    },
+    note(conversationId, line) {
+      if (talk?.seated.id !== conversationId || talk.calls.some(({ id }) => id === line.id)) return;
+      talk.calls = [...talk.calls, line].slice(-KEPT_CALLS);
+      save();
+      show("frame");
     },
     async settle() {
       const id = session.read(LEAVING);
@@ -577,7 +604,7 @@ export function createConversation(
       const words = text.replace(/\p{Surrogate}/gu, "\ufffd").trim();
       if (current === null || !isVisible(words) || Array.from(words).length > MAX_TEXT) return false;
       stopTyping(true);
-      const id = newId();
+      const id = newId(env);
       const quoted = replyTo !== null && current.byId.has(replyTo) ? replyTo : null;
       const said: Said = {
         id,
@@ -603,7 +630,7 @@ export function createConversation(
       if (said.refused) {
         // Its number is taken by a stand-in: it goes again as a new item.
         current.byId.delete(said.id);
-        said.id = newId();
+        said.id = newId(env);
         said.refused = false;
         said.seq = current.outbox.state().last + 1;
         current.byId.set(said.id, said);
@@ -617,7 +644,7 @@ export function createConversation(
       if (current === null || said === undefined || !said.mine || said.text === null) return;
       erase(said);
       if (current.outbox.withdraw(said.seq)) save();
-      else if (!said.refused) send(current, newId(), { kind: "deletion", target: said.id });
+      else if (!said.refused) send(current, newId(env), { kind: "deletion", target: said.id });
       show();
     },
     react(messageId, emoji) {
@@ -627,7 +654,7 @@ export function createConversation(
       if (emoji !== null && (emoji === "" || Array.from(emoji).length > MAX_EMOJI)) return;
       if ((said.reactions.mine ?? null) === emoji) return;
       setReaction(said, "mine", emoji);
-      send(current, newId(), { kind: "reaction", target: said.id, emoji });
+      send(current, newId(env), { kind: "reaction", target: said.id, emoji });
       show();
     },
     setDraft(text) {

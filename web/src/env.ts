@@ -33,9 +33,45 @@ interface Line {
   emit(event: keyof ClientToServerEvents, request: unknown, ack: (answer: unknown) => void): void;
 }
 
+/** Microphones, cameras, screens and peer connections, as the browser's own objects. */
+export interface MediaEnv {
+  /** Why nothing of it is to be had on this page. */
+  readonly missing: "insecure" | "unsupported" | null;
+  readonly canCall: boolean;
+  readonly canShareScreen: boolean;
+  readonly canChooseSpeaker: boolean;
+  open(constraints: MediaStreamConstraints): Promise<MediaStream>;
+  openScreen(): Promise<MediaStream>;
+  list(): Promise<readonly MediaDeviceInfo[]>;
+  onDevices(listener: () => void): void;
+  /** Null where the browser does not say. */
+  permission(kind: "microphone" | "camera"): Promise<PermissionState | null>;
+  stream(tracks: readonly MediaStreamTrack[]): MediaStream;
+  /** How loud a track is right now, 0 to 1. */
+  meter(track: MediaStreamTrack): { level(): number; close(): void };
+  /** Whether sound can be heard already, or only after the guest has touched the page. */
+  audible(): boolean;
+  /** From a touch: lets sound be heard from now on. */
+  wake(): void;
+  peer(configuration: RTCConfiguration): RTCPeerConnection;
+  codecs(kind: "audio" | "video"): readonly RTCRtpCodec[];
+}
+
+/** What a request beyond GET and POST needs. */
+interface Request {
+  readonly method?: "DELETE";
+  /** The guest's token, for what belongs to that guest. */
+  readonly token?: string;
+}
+
 export interface Env {
   /** Rejects if there was no answer; `body` is JSON. */
-  fetch(path: string, body?: unknown): Promise<{ readonly status: number; readonly json: unknown }>;
+  fetch(path: string, body?: unknown, request?: Request): Promise<{ readonly status: number; readonly json: unknown }>;
+  /** Fetches bytes; says how many are here meanwhile. Null if they were refused; rejects if there was no answer. */
+  fetchBytes(path: string, token: string, progress: (bytes: number) => void): Promise<Blob | null>;
+  /** Hands a file over to the browser's own download. */
+  saveFile(bytes: Blob, name: string): void;
+  readonly media: MediaEnv;
   line(events: LineEvents): Line;
   /** Null where the browser keeps nothing. Any call may throw. */
   readonly sessionStorage: Storage | null;
@@ -51,9 +87,13 @@ export interface Env {
   /** False only if the device itself says that it has no network. */
   online(): boolean;
   onNetwork(listener: () => void): void;
+  /** The way to the network became another one, as from Wi-Fi to mobile. */
+  onPath(listener: () => void): void;
   onVisible(listener: () => void): void;
   /** The page may be about to go: the last moment to write things down. */
   onHidden(listener: () => void): void;
+  /** The page goes now. */
+  onGone(listener: () => void): void;
   reload(): void;
   /** Whether this tab is the only living one of that id. Holds the id until the page goes. */
   claimTab(id: string): Promise<boolean>;
@@ -65,8 +105,10 @@ const CONNECT_TIMEOUT_MS = 8_000;
 
 export function browserEnv(): Env {
   return {
-    async fetch(path, body) {
+    async fetch(path, body, { method, token } = {}) {
       const init: RequestInit = { signal: AbortSignal.timeout(HTTP_TIMEOUT_MS), cache: "no-store" };
+      if (method !== undefined) init.method = method;
+      if (token !== undefined) init.headers = { Authorization: `Bearer ${token}` };
       const response = await fetch(
         path,
         body === undefined
@@ -75,6 +117,29 @@ export function browserEnv(): Env {
       );
       return { status: response.status, json: (await response.json()) as unknown };
     },
+    async fetchBytes(path, token, progress) {
+      const response = await fetch(path, { headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
+      if (!response.ok || response.body === null) return null;
+      const parts: Uint8Array<ArrayBuffer>[] = [];
+      let bytes = 0;
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
+        parts.push(value);
+        bytes += value.length;
+        progress(bytes);
+      }
+    },
+    saveFile(bytes, name) {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(bytes);
+      link.download = name;
+      link.click();
+      // The download has begun by then, and the bytes need not stay for as long as the page.
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    },
+    media: browserMedia(),
     line: socketLine,
     sessionStorage: storageOf("sessionStorage"),
     localStorage: storageOf("localStorage"),
@@ -91,6 +156,16 @@ export function browserEnv(): Env {
       window.addEventListener("online", listener);
       window.addEventListener("offline", listener);
     },
+    onPath(listener) {
+      // Not in every browser, and where it is it also tells of mere estimates.
+      const { connection } = navigator as { connection?: EventTarget & { readonly type?: string } };
+      let type = connection?.type;
+      connection?.addEventListener("change", () => {
+        if (connection.type === type) return;
+        type = connection.type;
+        listener();
+      });
+    },
     onVisible(listener) {
       document.addEventListener("visibilitychange", () => {
         if (document.visibilityState === "visible") listener();
@@ -102,8 +177,54 @@ export function browserEnv(): Env {
         if (document.visibilityState === "hidden") listener();
       });
     },
+    onGone: (listener) => window.addEventListener("pagehide", listener),
     reload: () => location.reload(),
     claimTab,
+  };
+}
+
+function browserMedia(): MediaEnv {
+  // Absent on a page without https, whatever the types say.
+  const devices = navigator.mediaDevices as MediaDevices | undefined;
+  let context: AudioContext | null = null;
+  const sound = () => (context ??= new AudioContext());
+  return {
+    missing: devices !== undefined ? null : isSecureContext ? "unsupported" : "insecure",
+    canCall: "RTCPeerConnection" in window,
+    canShareScreen: devices !== undefined && "getDisplayMedia" in devices,
+    canChooseSpeaker: "setSinkId" in HTMLMediaElement.prototype,
+    open: (constraints) => devices?.getUserMedia(constraints) ?? Promise.reject(new Error("no devices")),
+    openScreen: () => devices?.getDisplayMedia({ video: true, audio: true }) ?? Promise.reject(new Error("no screen")),
+    list: () => devices?.enumerateDevices() ?? Promise.resolve([]),
+    onDevices: (listener) => devices?.addEventListener("devicechange", listener),
+    async permission(kind) {
+      try {
+        return (await navigator.permissions.query({ name: kind })).state;
+      } catch {
+        // Some browsers do not know these names.
+        return null;
+      }
+    },
+    stream: (tracks) => new MediaStream([...tracks]),
+    meter(track) {
+      const source = sound().createMediaStreamSource(new MediaStream([track]));
+      const analyser = sound().createAnalyser();
+      analyser.fftSize = 1024;
+      source.connect(analyser);
+      const samples = new Float32Array(analyser.fftSize);
+      return {
+        level() {
+          analyser.getFloatTimeDomainData(samples);
+          const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+          return Math.min(1, Math.sqrt(power));
+        },
+        close: () => source.disconnect(),
+      };
+    },
+    audible: () => sound().state === "running",
+    wake: () => void sound().resume().catch(() => undefined),
+    peer: (configuration) => new RTCPeerConnection(configuration),
+    codecs: (kind) => RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [],
   };
 }
 

@@ -31,6 +31,8 @@ export function createLobby(env: Env, local: Keep): Lobby {
     waiting: 0,
     popular: [],
     modes: ["text"],
+    relay: false,
+    recording: false,
     mode: kept?.mode ?? "text",
     interests: [...new Set(kept?.interests.map(normaliseInterest))].filter((interest) => interest !== "").slice(0, MAX_INTERESTS),
     languages: primaryLanguages(kept?.languages ?? env.languages),
@@ -47,7 +49,8 @@ export function createLobby(env: Env, local: Keep): Lobby {
     here: ({ online, waiting, popular }) => view.set({ ...view.get(), online, waiting, popular }),
     offers(info) {
       const { mode } = view.get();
-      view.set({ ...view.get(), modes: info.modes, mode: info.modes.includes(mode) ? mode : (info.modes[0] ?? "text") });
+      const { modes, relay, recording } = info;
+      view.set({ ...view.get(), modes, relay, recording, mode: modes.includes(mode) ? mode : (modes[0] ?? "text") });
     },
     setMode(mode) {
       if (view.get().modes.includes(mode)) choose({ mode });

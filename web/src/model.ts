@@ -163,6 +163,8 @@ export interface DevicesView {
   readonly cameraOn: boolean;
   readonly microphoneProblem: DeviceProblem | null;
   readonly cameraProblem: DeviceProblem | null;
+  /** It was in use and went away; the browser's default took its place, if there is one. */
+  readonly swapped?: "microphone" | "camera" | null;
   /** The browser is asking, or the device is starting. */
   readonly opening: boolean;
   /** The camera's picture, clear, for this guest alone; null while it is off. */

@@ -190,6 +190,8 @@ export class Network {
           minimumAge: this.minimumAge,
           rules: this.rules,
           modes: ["text"],
+          relay: false,
+          recording: false,
           contract: this.contract,
         },
       };
@@ -322,6 +324,7 @@ export class Network {
       why: { interests: ["jazz"], languages: ["en"] },
       startedAt: talk.startedAt,
       claim: `claim-${talk.id}`,
+      call: { conversationId: talk.id, version: 0, call: null, over: null },
     };
   }
 
@@ -443,6 +446,27 @@ export class Network {
     }
   }
 }
+
+const absent = () => {
+  throw new Error("there is none here");
+};
+const noMedia: Env["media"] = {
+  missing: "unsupported",
+  canCall: false,
+  canShareScreen: false,
+  canChooseSpeaker: false,
+  open: () => Promise.reject(new Error("there is none here")),
+  openScreen: () => Promise.reject(new Error("there is none here")),
+  list: () => Promise.resolve([]),
+  onDevices: () => undefined,
+  permission: () => Promise.resolve(null),
+  stream: absent,
+  meter: absent,
+  audible: () => true,
+  wake: () => undefined,
+  peer: absent,
+  codecs: () => [],
+};
 
 /** One load of the page. */
 interface Page {
@@ -585,6 +609,9 @@ export class Browser {
           }
         },
       }),
+      fetchBytes: () => Promise.resolve(null),
+      saveFile: () => undefined,
+      media: noMedia,
       sessionStorage: this.session,
       localStorage: this.local,
       now: () => network.clock.now,
@@ -594,6 +621,8 @@ export class Browser {
       languages: this.languages,
       online: () => this.online,
       onNetwork: (listener) => void this.#networkListeners.push(listener),
+      onPath: () => undefined,
+      onGone: () => undefined,
       onVisible: (listener) => void this.#visibleListeners.push(listener),
       onHidden: (listener) => void this.#hiddenListeners.push(listener),
       reload: () => void (this.reloads += 1),

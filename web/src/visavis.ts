@@ -1,15 +1,23 @@
 /** Composition root of the client: builds every view-model and says who hears what. */
+import { createCalls } from "./call";
 import { createConversation } from "./conversation";
+import { createDevices } from "./devices";
 import type { Env } from "./env";
+import type { createFlow } from "./flow";
+import { newId } from "./id";
 import { keepIn } from "./keep";
 import { createLobby } from "./lobby";
 import type { Moment, Moments, Visavis } from "./model";
+import { createRecordings } from "./recordings";
 import { createSearch } from "./search";
 import { createSession, type Session } from "./session";
 import { createSettings } from "./settings";
 import { createConnection } from "./socket";
 
-export function createVisavis(env: Env): Visavis & Moments {
+/** Not part of the first load: who only writes never needs it. */
+const loadFlow = (): Promise<{ readonly createFlow: typeof createFlow }> => import("./flow");
+
+export function createVisavis(env: Env, load = loadFlow): Visavis & Moments {
   const listeners = new Set<(moment: Moment) => void>();
   const moment = (which: Moment) => {
     for (const listener of [...listeners]) listener(which);
@@ -20,7 +28,17 @@ export function createVisavis(env: Env): Visavis & Moments {
   const settings = createSettings(env, browser);
   const lobby = createLobby(env, browser);
   const connection = createConnection(env, () => ({ token: session.token(), claim: conversation.claim() }));
-  const conversation = createConversation(env, connection, tab, moment);
+  const devices = createDevices(env, { tab, browser });
+  const conversation = createConversation(env, connection, tab, moment, {
+    seated: (seat, anew) => calls.seated(seat, anew),
+    unseated: (how) => calls.unseated(how),
+  });
+  const calls = createCalls(env, connection, devices, tab, load, {
+    moment,
+    note: conversation.note,
+    newId: () => newId(env),
+  });
+  const recordings = createRecordings(env, () => session.token());
   const search = createSearch(env, connection, lobby, conversation);
   const session: Session = createSession(env, connection, { tab, browser }, {
     info(info) {
@@ -44,6 +62,10 @@ export function createVisavis(env: Env): Visavis & Moments {
     search: search.view,
     conversation: conversation.view,
     settings: settings.view,
+    devices: devices.view,
+    level: devices.level,
+    call: calls.view,
+    recordings: recordings.view,
     enter: session.enter,
     takeBack: session.takeBack,
     setMode: lobby.setMode,
@@ -63,6 +85,25 @@ export function createVisavis(env: Env): Visavis & Moments {
     setWatching: conversation.setWatching,
     block: conversation.block,
     report: conversation.report,
+    openDevices(what) {
+      calls.prepare();
+      return devices.open(what);
+    },
+    closeDevices: devices.close,
+    chooseDevice: devices.choose,
+    setMicrophone: devices.setMicrophone,
+    setCamera: devices.setCamera,
+    invite: calls.invite,
+    accept: calls.accept,
+    endCall: calls.end,
+    agree: calls.agree,
+    shareScreen: calls.shareScreen,
+    stopScreen: calls.stopScreen,
+    playSound: calls.playSound,
+    dismissProblem: calls.dismissProblem,
+    loadRecordings: recordings.load,
+    downloadRecording: recordings.download,
+    deleteRecording: recordings.remove,
     setSettings: settings.change,
     onMoment(listener) {
       listeners.add(listener);

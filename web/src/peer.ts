@@ -1,0 +1,481 @@
+/**
+ * One peer connection, from its first offer to its close: perfect negotiation (W3C webrtc-pc, 10.7) over a channel
+ * that may lose things, with what was agreed in force before anything leaves.
+ *
+ * It has four parts in fixed order: sound, camera, shared screen, the screen's sound. Turning a camera or a screen on
+ * and off needs no negotiation; another rung or another kind of path does. Only the impolite side makes the parts, so
+ * there are never two sets of them. Everything happens one after another, in one queue.
+ */
+import { cameraEncoding, screenEncoding } from "./adapt";
+import type { Call, Candidate, Description, Hello, IceServer } from "./contract.gen";
+import type { Cancel, Env } from "./env";
+
+export type Signal = Hello | Description | Candidate;
+
+/** What is agreed, or, before the partner has answered, what is to be expected. */
+export interface Terms {
+  /** Media and signals may flow. */
+  readonly open: boolean;
+  readonly rung: Call["rung"];
+  readonly direct: boolean;
+  readonly servers: readonly IceServer[];
+}
+
+export interface Tracks {
+  readonly microphone: MediaStreamTrack | null;
+  readonly camera: MediaStreamTrack | null;
+  readonly screen: MediaStreamTrack | null;
+  readonly screenSound: MediaStreamTrack | null;
+}
+
+export interface PeerEvents {
+  /** Pass it on; a refusal comes back through `refused`. */
+  send(signal: Description | Candidate): void;
+  /** The connection's state, or one of the partner's tracks, is another. */
+  changed(): void;
+  /** The first packet of sound or video came. */
+  arrived(): void;
+  /** The browser would not do what negotiation needs. */
+  broken(error: unknown): void;
+}
+
+export interface Peer {
+  readonly connection: RTCPeerConnection;
+  /** Whether anything of the partner's is known to it. */
+  met(): boolean;
+  /** What comes from the partner, in the order of the parts. */
+  received(): { readonly tracks: readonly MediaStreamTrack[]; readonly screen: readonly MediaStreamTrack[] };
+  /** The mid of the cameras' part; null before there is one. */
+  cameraMid(): string | null;
+  agree(terms: Terms): void;
+  carry(tracks: Tracks): void;
+  /** How much video the path carries, as in `adapt`. */
+  limit(level: number): void;
+  receive(signal: Description | Candidate): void;
+  /** Finds a new path. */
+  restart(): void;
+  /** The partner may have missed what was said: says again what still matters. Returns whether an offer was. */
+  repeat(): boolean;
+  /** The server did not pass a description on. */
+  refused(signal: Description): void;
+  close(): void;
+}
+
+const PARTS = ["microphone", "camera", "screen", "screenSound"] as const;
+type Part = (typeof PARTS)[number];
+const KIND: Readonly<Record<Part, "audio" | "video">> = {
+  microphone: "audio",
+  camera: "video",
+  screen: "video",
+  screenSound: "audio",
+};
+/** For a change that both sides learn of at once: the polite one lets the other begin. */
+const YIELD_MS = 800;
+/** An offer without an answer is said again, later each time. */
+const UNANSWERED_MS = 3_000;
+const LONGEST_UNANSWERED_MS = 12_000;
+const REFUSED_MS = 2_000;
+
+/** Whether video, and with it a shared screen, may be sent. A screen is chosen and shared by its own button, so it is never blurred. */
+export function showsVideo(rung: Call["rung"]): boolean {
+  return rung === "blurred" || rung === "clear";
+}
+
+export function configurationOf({ direct, servers }: Pick<Terms, "direct" | "servers">): RTCConfiguration {
+  return {
+    iceServers: servers.map(({ urls, username, credential }) => ({ urls: [...urls], username, credential })),
+    iceTransportPolicy: direct ? "all" : "relay",
+    bundlePolicy: "max-bundle",
+    // Gathers before there is an offer: accepting must not wait for a relay.
+    iceCandidatePoolSize: 1,
+  };
+}
+
+export function createPeer(env: Env, polite: boolean, first: Terms, events: PeerEvents): Peer {
+  let terms = first;
+  let tracks: Tracks = { microphone: null, camera: null, screen: null, screenSound: null };
+  let level = 0;
+  let closed = false;
+  let queue: Promise<void> = Promise.resolve();
+  const connection = env.media.peer(configurationOf(first));
+  let parts: RTCRtpTransceiver[] = [];
+  const preferred = new WeakSet<RTCRtpTransceiver>();
+  const heard = new WeakSet<MediaStreamTrack>();
+
+  /** Under what terms the offer that waits for an answer was made; null: none waits. */
+  let offer: { readonly key: string; readonly restart: boolean; sent: boolean } | null = null;
+  let wantsOffer = false;
+  let wantsRestart = false;
+  let offerTimer: Cancel | null = null;
+  let unansweredTimer: Cancel | null = null;
+  let unanswered = 0;
+  let ignoring = false;
+  let early: Candidate[] = [];
+  /** Of the current generation, in order. */
+  let candidates: Candidate[] = [];
+  let said = 0;
+
+  connection.addEventListener("icecandidate", ({ candidate }) => {
+    if (candidate === null || candidate.candidate === "") return;
+    candidates.push({
+      kind: "candidate",
+      candidate: candidate.candidate,
+      mid: candidate.sdpMid,
+      line: candidate.sdpMLineIndex,
+      ufrag: candidate.usernameFragment,
+    });
+    sayCandidates();
+  });
+  connection.addEventListener("connectionstatechange", () => events.changed());
+  connection.addEventListener("track", ({ track }) => {
+    if (heard.has(track)) return;
+    heard.add(track);
+    track.addEventListener("unmute", () => {
+      events.arrived();
+      events.changed();
+    });
+    track.addEventListener("mute", () => events.changed());
+  });
+
+  function run(step: () => Promise<void>): void {
+    queue = queue.then(async () => {
+      if (closed) return;
+      try {
+        await step();
+      } catch (error) {
+        // The page may have closed it in the middle of a step.
+        if (connection.signalingState !== "closed") events.broken(error);
+      }
+    });
+  }
+
+  // ------------------------------------------------------------------ the parts
+
+  function key(): string {
+    return `${showsVideo(terms.rung)} ${terms.rung === "text"} ${terms.direct}`;
+  }
+
+  function directionOf(part: Part): RTCRtpTransceiverDirection {
+    const agreed = part === "microphone" ? terms.rung !== "text" : showsVideo(terms.rung);
+    return agreed ? "sendrecv" : "inactive";
+  }
+
+  function encodingOf(part: Part): RTCRtpEncodingParameters {
+    if (part === "camera") return cameraEncoding(terms.rung !== "clear", level, sideOf(tracks.camera));
+    if (part === "screen") return screenEncoding(level);
+    return { priority: "high", networkPriority: "high" };
+  }
+
+  function trackOf(part: Part): MediaStreamTrack | null {
+    return directionOf(part) === "inactive" ? null : tracks[part];
+  }
+
+  /** Makes or finds the parts and brings each in line with what is agreed. */
+  async function arrange(): Promise<void> {
+    if (parts.length === 0) {
+      if (connection.remoteDescription === null && connection.signalingState === "stable") {
+        parts = PARTS.map((part) =>
+          connection.addTransceiver(KIND[part], { direction: directionOf(part), sendEncodings: [encodingOf(part)] }),
+        );
+      } else parts = connection.getTransceivers().slice(0, PARTS.length);
+    }
+    for (const [index, part] of PARTS.entries()) {
+      const transceiver = parts[index];
+      if (transceiver === undefined) continue;
+      const direction = directionOf(part);
+      if (transceiver.direction !== direction && transceiver.direction !== "stopped") transceiver.direction = direction;
+      prefer(env, transceiver, KIND[part]);
+    }
+    await dress();
+  }
+
+  function prefer(env: Env, transceiver: RTCRtpTransceiver, kind: "audio" | "video"): void {
+    if (preferred.has(transceiver)) return;
+    preferred.add(transceiver);
+    preferCodecs(env, transceiver, kind);
+  }
+
+  /** Puts tracks and encodings into the parts: the encoding first, so that no frame leaves in a former one. */
+  async function dress(): Promise<void> {
+    for (const [index, part] of PARTS.entries()) {
+      const sender = parts[index]?.sender;
+      if (sender === undefined) continue;
+      const track = trackOf(part);
+      const coarser = part === "camera" && terms.rung !== "clear";
+      // A picture that was clear a moment ago is held back until its blur is in force.
+      if (sender.track !== null && sender.track !== track) await sender.replaceTrack(null);
+      if (coarser && sender.track !== null && !isBlurred(sender)) await sender.replaceTrack(null);
+      const set = await encode(sender, encodingOf(part));
+      // Without its blur nothing of the camera leaves; the next negotiation tries again.
+      if (track !== sender.track && (set || !coarser)) await sender.replaceTrack(track);
+    }
+  }
+
+  // ------------------------------------------------------------------ offering
+
+  function wantOffer(delayMs = 0): void {
+    wantsOffer = true;
+    if (delayMs === 0) {
+      offerTimer?.();
+      offerTimer = null;
+      run(makeOffer);
+    } else
+      offerTimer ??= env.after(delayMs, () => {
+        offerTimer = null;
+        run(makeOffer);
+      });
+  }
+
+  async function makeOffer(): Promise<void> {
+    if (!wantsOffer || offerTimer !== null) return;
+    // The polite side waits for the parts to be made for it.
+    if (polite && connection.remoteDescription === null) return;
+    if (polite && !terms.open) return;
+    if (connection.signalingState !== "stable") return;
+    wantsOffer = false;
+    await arrange();
+    const restart = wantsRestart;
+    wantsRestart = false;
+    const description = await connection.createOffer({ iceRestart: restart });
+    newGeneration(restart);
+    offer = { key: key(), restart, sent: false };
+    await connection.setLocalDescription(description);
+    flush();
+  }
+
+  function newGeneration(restart: boolean): void {
+    if (!restart) return;
+    candidates = [];
+    said = 0;
+  }
+
+  /** Says the offer that was made while nothing could be said. */
+  function flush(): void {
+    if (offer === null || offer.sent || !terms.open) return;
+    offer.sent = true;
+    unanswered = 0;
+    sayOffer();
+  }
+
+  function sayOffer(): void {
+    const { localDescription } = connection;
+    if (localDescription === null || connection.signalingState !== "have-local-offer") return;
+    // What is gathered by now stands in the description itself.
+    said = candidates.length;
+    events.send({ kind: "description", type: "offer", sdp: wished(localDescription.sdp) });
+    unansweredTimer?.();
+    unansweredTimer = env.after(Math.min(LONGEST_UNANSWERED_MS, UNANSWERED_MS * 2 ** unanswered), () => {
+      unanswered += 1;
+      run(() => {
+        sayOffer();
+        return Promise.resolve();
+      });
+    });
+  }
+
+  function answered(): void {
+    offer = null;
+    unansweredTimer?.();
+    unansweredTimer = null;
+  }
+
+  function sayCandidates(): void {
+    if (!terms.open || connection.localDescription === null || (offer !== null && !offer.sent)) return;
+    for (const candidate of candidates.slice(said)) events.send(candidate);
+    said = candidates.length;
+  }
+
+  async function rollBack(): Promise<void> {
+    if (connection.signalingState !== "have-local-offer") return;
+    if (offer?.restart === true) wantsRestart = true;
+    answered();
+    await connection.setLocalDescription({ type: "rollback" });
+  }
+
+  // ------------------------------------------------------------------ receiving
+
+  async function take({ type, sdp }: Description): Promise<void> {
+    if (type === "answer") {
+      // An offer that was said twice is answered twice.
+      if (connection.signalingState !== "have-local-offer" || offer?.sent !== true) return;
+      answered();
+      await connection.setRemoteDescription({ type, sdp });
+    } else {
+      const collision = connection.signalingState !== "stable";
+      ignoring = collision && !polite;
+      if (ignoring) return;
+      const before = ufragOf(connection.remoteDescription?.sdp);
+      if (collision) await rollBack();
+      await connection.setRemoteDescription({ type, sdp });
+      const restarted = before !== null && before !== ufragOf(sdp);
+      if (restarted) wantsRestart = false;
+      await arrange();
+      newGeneration(restarted);
+      await connection.setLocalDescription();
+      said = candidates.length;
+      const { localDescription } = connection;
+      if (localDescription !== null) events.send({ kind: "description", type: "answer", sdp: wished(localDescription.sdp) });
+      wantsOffer = wantsRestart;
+    }
+    for (const candidate of early.splice(0)) await add(candidate);
+    // The encodings of a part that was just made for this side hold only from here on in some browsers.
+    await dress();
+    const unmet = parts.some((part) => part.direction === "sendrecv" && part.currentDirection === "inactive");
+    if (type === "offer" && unmet) wantOffer(polite ? YIELD_MS : 0);
+    else if (wantsOffer) wantOffer(polite ? YIELD_MS : 0);
+    events.changed();
+  }
+
+  async function add({ candidate, mid, line, ufrag }: Candidate): Promise<void> {
+    if (ignoring) return;
+    if (connection.remoteDescription === null) {
+      early.push({ kind: "candidate", candidate, mid: mid ?? null, line: line ?? null, ufrag: ufrag ?? null });
+      return;
+    }
+    try {
+      await connection.addIceCandidate({
+        candidate,
+        sdpMid: mid ?? null,
+        sdpMLineIndex: line ?? (mid == null ? 0 : null),
+        usernameFragment: ufrag ?? null,
+      });
+    } catch {
+      // Of a generation that is gone; those of this one come with it.
+    }
+  }
+
+  if (!polite) wantOffer();
+
+  return {
+    connection,
+    met: () => connection.remoteDescription !== null,
+    received() {
+      const of = (index: number) => parts[index]?.receiver.track;
+      const there = (track: MediaStreamTrack | undefined) => track !== undefined;
+      return { tracks: [of(0), of(1)].filter(there), screen: [of(2), of(3)].filter(there) };
+    },
+    cameraMid: () => parts[1]?.mid ?? null,
+    agree(next) {
+      const before = { terms, key: key() };
+      terms = next;
+      const relays = next.direct !== before.terms.direct || JSON.stringify(next.servers) !== JSON.stringify(before.terms.servers);
+      if (relays) connection.setConfiguration(configurationOf(next));
+      const differs = key() !== before.key;
+      if (!differs) {
+        if (next.rung !== before.terms.rung) run(dress);
+        if (next.open && !before.terms.open) run(async () => flush());
+        return;
+      }
+      // What was gathered under other rules is of no use, nor are the addresses the partner has by now.
+      if (next.direct !== before.terms.direct) wantsRestart = true;
+      run(async () => {
+        if (parts.length > 0) await arrange();
+        // An offer that nobody has seen is made anew; one on its way is answered first.
+        if (offer !== null && !offer.sent) await rollBack();
+      });
+      wantOffer(polite ? YIELD_MS : 0);
+    },
+    carry(next) {
+      tracks = next;
+      run(dress);
+    },
+    limit(next) {
+      if (next === level) return;
+      level = next;
+      run(dress);
+    },
+    receive(signal) {
+      run(() => (signal.kind === "description" ? take(signal) : add(signal)));
+    },
+    restart() {
+      wantsRestart = true;
+      run(rollBack);
+      wantOffer();
+    },
+    repeat() {
+      if (!terms.open) return false;
+      if (offer?.sent === true) {
+        sayOffer();
+        return true;
+      }
+      said = 0;
+      sayCandidates();
+      return false;
+    },
+    refused({ type }) {
+      if (type === "offer") run(rollBack);
+      wantOffer(REFUSED_MS);
+    },
+    close() {
+      if (closed) return;
+      closed = true;
+      offerTimer?.();
+      unansweredTimer?.();
+      early = [];
+      connection.close();
+    },
+  };
+}
+
+/** Sets how a sender encodes. Returns whether it holds. */
+export async function encode(sender: RTCRtpSender, encoding: RTCRtpEncodingParameters): Promise<boolean> {
+  const parameters = sender.getParameters();
+  // Some browsers list none before the first negotiation, and take them all the same.
+  const [now] = (parameters as { encodings?: RTCRtpEncodingParameters[] }).encodings ?? [];
+  const wanted = Object.entries(encoding);
+  if (now !== undefined && wanted.every(([name, value]) => now[name as keyof RTCRtpEncodingParameters] === value)) return true;
+  parameters.encodings = [{ ...now, ...encoding }];
+  try {
+    await sender.setParameters(parameters);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isBlurred(sender: RTCRtpSender): boolean {
+  return (sender.getParameters().encodings[0]?.scaleResolutionDownBy ?? 1) > 4;
+}
+
+/** The shorter side of a camera's picture, in pixels. */
+export function sideOf(track: MediaStreamTrack | null): number | null {
+  const { width, height } = track?.getSettings() ?? {};
+  return width === undefined || height === undefined ? null : Math.min(width, height);
+}
+
+const AUDIO_ORDER = ["audio/red", "audio/opus"];
+/** By how well they are supported in hardware and how little they ask of a processor without. */
+const VIDEO_ORDER = ["video/vp8", "video/h264", "video/vp9"];
+
+/** Puts the preferred codecs first, where the browser lets one choose. */
+export function preferCodecs(env: Env, transceiver: RTCRtpTransceiver, kind: "audio" | "video", order = kind === "audio" ? AUDIO_ORDER : VIDEO_ORDER): void {
+  if (!("setCodecPreferences" in transceiver)) return;
+  const rank = ({ mimeType }: RTCRtpCodec) => {
+    const index = order.indexOf(mimeType.toLowerCase());
+    return index === -1 ? order.length : index;
+  };
+  const codecs = [...env.media.codecs(kind)].sort((one, other) => rank(one) - rank(other));
+  if (codecs.length === 0) return;
+  try {
+    transceiver.setCodecPreferences(codecs);
+  } catch {
+    // The browser's own order works as well.
+  }
+}
+
+/**
+ * The wishes for what is sent here that no API has: Opus repairs lost packets and falls silent in silence. Only in
+ * what the partner reads: the description in force stays as the browser made it.
+ */
+function wished(sdp: string): string {
+  const opus = new Set(Array.from(sdp.matchAll(/^a=rtpmap:(\d+) opus\/48000/gim), ([, type]) => type));
+  return sdp.replace(/^a=fmtp:(\d+) ([^\r\n]*)/gm, (line, type: string, parameters: string) => {
+    if (!opus.has(type)) return line;
+    const kept = parameters.split(";").filter((parameter) => !/^\s*(useinbandfec|usedtx)=/.test(parameter));
+    return `a=fmtp:${type} ${[...kept, "useinbandfec=1", "usedtx=1"].join(";")}`;
+  });
+}
+
+function ufragOf(sdp: string | undefined): string | null {
+  return /^a=ice-ufrag:(\S+)/m.exec(sdp ?? "")?.[1] ?? null;
+}

@@ -35,7 +35,8 @@ from visavis.core import notes
 from visavis.core.calls import Consent
 from visavis.core.identity import new_id
 
-RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+DARK = (9, 9, 9)
 
 
 class Picture(MediaStreamTrack):
@@ -46,7 +47,7 @@ class Picture(MediaStreamTrack):
     def __init__(self, colour: tuple[int, int, int], width: int = 320, height: int = 240, rate: int = 15) -> None:
         super().__init__()
         self.size = (width, height)
-        self._colour = colour
+        self.colour = colour
         self._rate = rate
         self._began: float | None = None
         self._count = 0
@@ -59,7 +60,7 @@ class Picture(MediaStreamTrack):
         now = time.time()
         width, height = self.size
         pixels = np.empty((height, width, 3), np.uint8)
-        pixels[:] = WHITE if now % 1 < 0.1 else self._colour
+        pixels[:] = WHITE if now % 1 < 0.1 else self.colour
         if self.noise:
             small = np.random.default_rng(self._count).integers(0, 64, (height // 16, width // 16, 1), np.uint8)
             pixels //= 2
@@ -147,6 +148,16 @@ class Member:
         async with asyncio.timeout(timeout):
             while self.peer is None or self.peer.connectionState != "connected":
                 await asyncio.sleep(0.02)
+
+    async def closed(self, timeout: float = 10) -> None:
+        async with asyncio.timeout(timeout):
+            while self.peer is not None and self.peer.connectionState != "closed":
+                await asyncio.sleep(0.02)
+
+    async def leave(self) -> None:
+        """Hang up."""
+        assert self.peer is not None
+        await self.peer.close()
 
     async def close(self) -> None:
         for track in self.tracks:
@@ -279,6 +290,11 @@ class Studio:
         await self._redis.pexpire(f"v:guest:{made.guest}", 600_000)
         return made
 
+    async def places(self) -> list[str]:
+        """The recordings that have a place somewhere."""
+        found = [await self._redis.hkeys(f"v:made:{name}") for name in await self.recorders.living()]
+        return [key.decode() for keys in found for key in keys if key]
+
     async def record(self, *members: Member, begin: bool = True) -> Ongoing:
         ongoing = Ongoing(self, "", *members)
         recorder = await self.recorders.claim(ongoing.id)
@@ -354,9 +370,25 @@ class Watched:
             self.sound = np.concatenate(sound)
             self.sound_starts = first or 0.0
 
+    def picture(self, at: float) -> Any:
+        """What is to be seen at a time in seconds."""
+        return self.pictures[min(range(len(self.times)), key=lambda n: abs(self.times[n] - at))]
+
+    def half(self, number: int, seat: int) -> Any:
+        """The middle of one member's half of one picture."""
+        height, width = self.pictures[number].shape[:2]
+        left = width // 4 + seat * width // 2
+        return self.pictures[number][height // 2 - 5 : height // 2 + 5, left - 5 : left + 5]
+
+    def beginnings(self, hertz: float) -> list[float]:
+        """When a tone begins after a silence, in seconds."""
+        step = 480
+        loud = [self.tone(hertz, n / 100, n / 100 + 0.02) > 0.05 for n in range(len(self.sound) // step - 2)]
+        return [n / 100 + 0.01 for n in range(10, len(loud)) if loud[n] and not any(loud[n - 10 : n])]
+
     def colour(self, at: float, seat: int) -> tuple[int, int, int]:
         """The colour in the middle of a half at a time in seconds."""
-        picture = self.pictures[min(range(len(self.times)), key=lambda n: abs(self.times[n] - at))]
+        picture = self.picture(at)
         height, width = picture.shape[:2]
         red, green, blue = picture[height // 2, width // 4 + seat * width // 2]
         return int(red), int(green), int(blue)

@@ -149,7 +149,7 @@ class Member:
 
     def __init__(self) -> None:
         self.sound = Sound()
-        self._pictures: collections.deque[tuple[float, av.VideoFrame]] = collections.deque(maxlen=24)
+        self._pictures: collections.deque[tuple[float, av.VideoFrame | None]] = collections.deque(maxlen=24)
         self._shown: tuple[float, av.VideoFrame] | None = None
         self._drawn: av.VideoFrame | None = None
         self._reformatter = VideoReformatter()
@@ -159,10 +159,15 @@ class Member:
         if picture.width * picture.height <= LARGEST_PICTURE:
             self._pictures.append((at, picture))
 
+    def hide(self, at: float) -> None:
+        """There are no more pictures."""
+        self._pictures.append((at, None))
+
     def draw(self, now: float, planes: list[npt.NDArray[np.uint8]]) -> None:
         """Put what is to be seen at this moment into the member's half of the canvas."""
         while self._pictures and self._pictures[0][0] <= now:
-            self._shown = self._pictures.popleft()
+            at, picture = self._pictures.popleft()
+            self._shown = (at, picture) if picture else None
         if self._shown is None or now - self._shown[0] > DARK_AFTER:
             if not self._dark or self._drawn is None:
                 _darken(planes)
@@ -210,13 +215,15 @@ class Unnamed:
     knows it for abandoned.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, hidden: bool = False) -> None:
+        """Raise OSError. `hidden`: as if the file system had no unnamed files."""
         self._folder = folder
         self._name = name
         self._partial: Path | None = None
-        try:
-            self._handle = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
-        except (OSError, AttributeError):
+        handle = None if hidden else _unnamed(folder)
+        if handle is not None:
+            self._handle = handle
+        else:
             self._partial = folder / f".{name}.partial"
             self._handle = os.open(self._partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,6 +253,13 @@ class Unnamed:
         os.close(self._handle)
         if self._partial is not None:
             self._partial.unlink(missing_ok=True)
+
+
+def _unnamed(folder: Path) -> int | None:
+    flag = getattr(os, "O_TMPFILE", 0)
+    with contextlib.suppress(OSError):
+        return os.open(folder, flag | os.O_RDWR, 0o600) if flag else None
+    return None
 
 
 class Film:
@@ -531,6 +545,8 @@ class Recording:
                     channels = len(frame.layout.channels)
                     samples = frame.to_ndarray().reshape(-1, channels).mean(axis=1, dtype=np.float32) / 32768
                     member.sound.write(round((at - self._began) * SOUND_RATE), samples)
+        if track.kind == "video":
+            member.hide(time.monotonic())
 
     def _roll(self, at: float) -> None:
         """The first picture or sound begins the film."""

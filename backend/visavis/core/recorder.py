@@ -9,8 +9,8 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 import msgspec
 
@@ -121,6 +121,7 @@ class Recorder:
 
     async def stop(self) -> None:
         """Take no more, and finish what is being made."""
+        await tasks.end(self._beats)
         try:
             await self._lease.resign()
         except StateUnavailable:
@@ -129,14 +130,14 @@ class Recorder:
             self._finish(making)
         if self._works:
             await asyncio.wait(self._works, timeout=FINISHES_WITHIN)
-        await tasks.end([*self._works, *self._beats])
+        await tasks.end(self._works)
 
     def receive(self, note: notes.ForRecorder) -> None:
         """Act on a note."""
         making = self._making.get(note.recording)
         match note:
             case notes.Begin():
-                if making is None and note.recording not in self._finished:
+                if making is None:
                     self._begin(note)
             case notes.Offered():
                 if making is None:
@@ -144,22 +145,26 @@ class Recorder:
                 else:
                     self._offer(making, note)
             case notes.Finish():
-                # It may overtake the beginning, which comes from another worker.
-                self._finished.append(note.recording)
                 if making is not None:
                     self._finish(making)
+                elif note.recording not in self._finished:
+                    # It may overtake the beginning, which comes from another worker.
+                    self._finished.append(note.recording)
+                    self._spawn(self._leave(note.recording))
 
     # ------------------------------------------------------------------ one recording
 
     def _begin(self, note: notes.Begin) -> None:
+        if note.recording in self._finished:
+            return
         if not agreed(note):
             log.error("recording_without_consent")
+            self._finished.append(note.recording)
+            self._spawn(self._leave(note.recording))
             return
         making = _Making(note)
         self._making[note.recording] = making
-        task = asyncio.get_running_loop().create_task(self._make(making))
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
+        self._spawn(self._make(making))
 
     async def _make(self, making: _Making) -> None:
         note = making.begin
@@ -189,8 +194,11 @@ class Recorder:
             setattr(self.load, outcome, getattr(self.load, outcome) + 1)
         log.info("recording_ended", extra={"outcome": outcome})
         await self._tell(making, outcome, expires_at if outcome == "saved" else 0)
+        await self._leave(note.recording)
+
+    async def _leave(self, recording: str) -> None:
         try:
-            await self._lease.done(note.recording)
+            await self._lease.done(recording)
         except StateUnavailable:
             log.info("recording_place_kept")
 
@@ -257,9 +265,12 @@ class Recorder:
     def _insist(self, making: _Making) -> None:
         log.error("recording_would_not_end")
         if making.tape is not None:
-            task = asyncio.get_running_loop().create_task(making.tape.end())
-            self._works.add(task)
-            task.add_done_callback(self._works.discard)
+            self._spawn(making.tape.end())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
     async def _tell(self, making: _Making, outcome: str, expires_at: int = 0) -> None:
         note = making.begin

@@ -7,6 +7,7 @@ file has been swept.
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ PATIENCE = 30.0
 """Seconds for which saving is tried while the document store is away."""
 UNCLAIMED = 600.0
 """Seconds after which a file without documents is removed: by then they were stored, or never will be."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -118,6 +121,8 @@ class Recordings:
             return
 
     async def _saved(self, device: str, recording: str) -> Saved:
+        if not _ID.fullmatch(recording):
+            raise Refused("not_found")
         try:
             document = await self._documents.get(RECORDINGS, _key(recording, device))
         except StoreUnavailable:

@@ -237,9 +237,10 @@ def _primary_address() -> str:
         return address
 
 
-# Below the ports that the system gives to outgoing connections. One to hold, one to listen on, the others for relays.
-_BLOCKS = range(20_000, 32_000, 200)
-_PORTS = 200
+# One to hold, one to listen on, the others for relays: more than the calls of one machine need at once, because a page
+# that is closed leaves its relay behind for ten minutes. Below the ports that the system gives to outgoing connections.
+_PORTS = 500
+_BLOCKS = range(20_000, 32_000, _PORTS)
 
 
 def _free_ports(address: str) -> socket.socket:

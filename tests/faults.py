@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import redis.asyncio as redis
 from redis.exceptions import RedisError
@@ -111,6 +112,85 @@ class Link:
             writer.write(data)
             await writer.drain()
         writer.close()
+
+
+class UdpLink:
+    """A way for datagrams to an address, which a test can cut: what uses it then never gets through again.
+
+    Who comes by another port, as after a change of network, finds the way open.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._behind = (host, port)
+        self._pipes: dict[tuple[str, int], _Pipe] = {}
+        self._cut: set[tuple[str, int]] = set()
+        self.port = 0
+
+    async def start(self) -> "UdpLink":
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: _Front(self), local_addr=("127.0.0.1", 0))
+        self.port = self._transport.get_extra_info("sockname")[1]
+        return self
+
+    def cut(self) -> int:
+        """Cut every way that is in use; says how many."""
+        self._cut.update(self._pipes)
+        return len(self._pipes)
+
+    def close(self) -> None:
+        self._transport.close()
+        for pipe in self._pipes.values():
+            pipe.close()
+
+    def forward(self, data: bytes, source: tuple[str, int]) -> None:
+        if source in self._cut:
+            return
+        if source not in self._pipes:
+            self._pipes[source] = _Pipe(self, source)
+        self._pipes[source].send(data)
+
+    def back(self, data: bytes, source: tuple[str, int]) -> None:
+        if source not in self._cut and not self._transport.is_closing():
+            self._transport.sendto(data, source)
+
+
+class _Front(asyncio.DatagramProtocol):
+    def __init__(self, link: UdpLink) -> None:
+        self._link = link
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._link.forward(data, addr)
+
+
+class _Pipe(asyncio.DatagramProtocol):
+    """One client's socket towards what is behind."""
+
+    def __init__(self, link: UdpLink, source: tuple[str, int]) -> None:
+        self._link = link
+        self._source = source
+        self._early: list[bytes] = []
+        self._transport: asyncio.DatagramTransport | None = None
+        loop = asyncio.get_running_loop()
+        self._opening = loop.create_task(loop.create_datagram_endpoint(lambda: self, remote_addr=link._behind))
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        for data in self._early:
+            transport.sendto(data)
+
+    def send(self, data: bytes) -> None:
+        if self._transport is None:
+            self._early.append(data)
+        elif not self._transport.is_closing():
+            self._transport.sendto(data)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._link.back(data, self._source)
+
+    def close(self) -> None:
+        self._opening.cancel()
+        if self._transport is not None:
+            self._transport.close()
 
 
 def memory_of(pid: int) -> int:

@@ -257,7 +257,9 @@ export function createCalls(
     if (joins) void devices.use({ camera: hasVideo(expected(now)) });
     if (!hasVideo(expected(now))) stopTracks();
     if (flow !== null && flow.id !== now.id) stopFlow();
-    const standing = { open, rung: open ? rung : expected(now), direct, ice: now.ice, recordingId };
+    const { microphone, camera, screen: shared } = now.theirs.media;
+    const expecting = microphone === true || camera === true || shared === true;
+    const standing = { open, rung: open ? rung : expected(now), direct, ice: now.ice, recordingId, expecting };
     if (flow === null) startFlow(now, standing);
     else flow.it.update(standing);
     carry();
@@ -393,7 +395,7 @@ export function createCalls(
         stream: flowing?.theirs ?? null,
         screen: theirs.media.screen === true ? (flowing?.screen ?? null) : null,
       },
-      recording: recordingId !== null ? (now.recording?.phase ?? "off") : mineAgreed.recording || theirs.recording ? "asked" : "off",
+      recording: recordingId !== null ? (now.recording?.phase ?? "off") : less.recording !== false && (mine.recording || theirs.recording) ? "asked" : "off",
       quality: flowing?.quality ?? null,
       numbers: flowing?.numbers ?? null,
       sending: flowing?.sending ?? "full",

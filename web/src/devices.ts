@@ -132,8 +132,10 @@ export function createDevices(env: Env, keeps: { readonly tab: Keep; readonly br
   /** Brings what is open in line with what is wanted; one request to the browser at a time. */
   function sync(): Promise<void> {
     again = true;
-    working ??= work().finally(() => {
+    working ??= work().then(() => {
       working = null;
+      // Somebody may have asked in the very moment it was done.
+      if (again) return sync();
     });
     return working;
   }

@@ -34,6 +34,8 @@ export interface Standing {
   readonly direct: boolean;
   readonly ice: IceServers;
   readonly recordingId: string | null;
+  /** The partner says that something of theirs is on: then something has to arrive. */
+  readonly expecting: boolean;
 }
 
 export interface FlowSetup {
@@ -76,6 +78,7 @@ const SILENCES: readonly (readonly [pace: number, ms: number])[] = [
   [10, 1_200],
   [1.5, 2_800],
 ];
+const BELIEVED_MS = 3_000;
 const GIVE_UP_MS = 30_000;
 const FIRST_RESTART_MS = 7_000;
 const RESTARTS_MS = [2_500, 3_500, 4_500, 6_000];
@@ -163,6 +166,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     state = "new";
     reading = null;
     newestPacket = 0;
+    pace = 0;
     const made = createPeer(env, polite, terms(), {
       send: (signal) => say(signal, partner),
       changed: () => peer === made && changed(),
@@ -340,13 +344,17 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     if (peer === null || !standing.open) return;
     listen(peer);
     const now = env.now();
-    if (troubleSince !== null && signAt > troubleSince) settle();
+    if (troubleSince !== null) {
+      // From who sends nothing there is little to hear: then ICE has to be believed.
+      const believed = !standing.expecting && now - troubleSince > BELIEVED_MS && peer.connection.signalingState === "stable";
+      if (signAt > troubleSince || believed) settle();
+    }
     const quiet = now - signAt;
     const { phase } = view.get();
     const worried = troubleSince !== null || quiet > WORRIED_MS;
     if (peer.met() && now - polledAt >= (worried ? WORRIED_POLL_MS : POLL_MS)) void poll();
     if (phase === "live") {
-      const limit = SILENCES.find(([least]) => pace >= least)?.[1] ?? Infinity;
+      const limit = standing.expecting ? (SILENCES.find(([least]) => pace >= least)?.[1] ?? Infinity) : Infinity;
       if (quiet > limit && polledAt > signAt) trouble(polite ? YIELD_MS : 0);
     } else {
       if (!peer.met() && polite && now >= helloAt) hello();

@@ -11,8 +11,11 @@ import {
   type Profile,
   type ServerToClientEvents,
 } from "./contract.gen";
+import { FakeCalls, type Request as CallRequest } from "./calls.fake";
 import type { Env, LineEvents, Storage } from "./env";
+import * as flow from "./flow";
 import type { Moment, Moments, Visavis } from "./model";
+import { FakeDevices, FakeMedia } from "./peer.fake";
 import type { PushOf, RequestOf } from "./socket";
 import { createVisavis } from "./visavis";
 
@@ -92,10 +95,13 @@ export interface Guest {
   connection: Connected | null;
   talk: Talk | null;
   searching: boolean;
+  mode: Conversation["mode"];
 }
 
 interface Talk {
   readonly id: string;
+  readonly mode: Conversation["mode"];
+  readonly calls: FakeCalls;
   readonly guests: readonly [Guest, Guest];
   readonly startedAt: number;
 }
@@ -118,6 +124,12 @@ export class Network {
   /** Nobody is home: every attempt fails and every request vanishes. */
   down = false;
   contract: string = CONTRACT;
+  /** In the air, as far from the server as in life. */
+  readonly media = new FakeMedia(this.clock);
+  modes: readonly Conversation["mode"][] = ["text"];
+  relays = 1;
+  /** Recordings of everybody, by id. */
+  recordings: Record<string, number> = {};
   minimumAge = 18;
   rules = 1;
   online: number | null = null;
@@ -189,8 +201,8 @@ export class Network {
           lobby: this.lobby(),
           minimumAge: this.minimumAge,
           rules: this.rules,
-          modes: ["text"],
-          relay: false,
+          modes: this.modes,
+          relay: this.relays > 0,
           recording: false,
           contract: this.contract,
         },
@@ -213,6 +225,7 @@ export class Network {
       connection: null,
       talk: null,
       searching: false,
+      mode: "text",
     };
     this.guests.set(guest.token, guest);
     const device = asked.device ?? `device-${number}`;
@@ -221,6 +234,27 @@ export class Network {
       status: 200,
       json: { token: guest.token, expiresAt: this.clock.now + 7_200_000, device, profile: guest.profile },
     };
+  }
+
+  /** What belongs to a guest: the recordings. */
+  fetchOwn(path: string, token: string, method = "GET"): { status: number; json: unknown } {
+    if (this.down) throw new Error("nobody is home");
+    if (!this.guests.has(token)) return { status: 401, json: { error: { code: "token_invalid" } } };
+    const id = path.split("/")[3];
+    const { now } = this.clock;
+    const list = Object.entries(this.recordings).map(([one, bytes]) => ({ id: one, madeAt: now, expiresAt: now, bytes, seconds: 1 }));
+    if (id === undefined) return { status: 200, json: { recordings: list } };
+    if (!(id in this.recordings)) return { status: 404, json: { error: { code: "not_found" } } };
+    if (method === "DELETE") this.recordings = Object.fromEntries(Object.entries(this.recordings).filter(([one]) => one !== id));
+    return { status: 200, json: {} };
+  }
+
+  bytes(path: string, token: string, progress: (bytes: number) => void): Blob | null {
+    if (this.down) throw new Error("nobody is home");
+    const bytes = this.recordings[path.split("/")[3] ?? ""];
+    if (bytes === undefined || !this.guests.has(token)) return null;
+    progress(bytes / 2);
+    return new Blob(["x".repeat(bytes)]);
   }
 
   lobby(): LobbyState {
@@ -314,7 +348,7 @@ export class Network {
     const partner = talk.guests[seat === 0 ? 1 : 0];
     return {
       id: talk.id,
-      mode: "text",
+      mode: talk.mode,
       seat,
       partner: {
         seat: seat === 0 ? 1 : 0,
@@ -324,7 +358,7 @@ export class Network {
       why: { interests: ["jazz"], languages: ["en"] },
       startedAt: talk.startedAt,
       claim: `claim-${talk.id}`,
-      call: { conversationId: talk.id, version: 0, call: null, over: null },
+      call: talk.calls.view(seat === 0 ? 0 : 1),
     };
   }
 
@@ -378,9 +412,10 @@ export class Network {
     switch (event) {
       case "match:find": {
         if (talk !== null) return { error: { code: "in_conversation" } };
+        const { interests, mode } = request as RequestOf<"match:find">;
         guest.searching = true;
+        guest.mode = mode;
         this.clock.after(1, () => this.#match());
-        const { interests } = request as RequestOf<"match:find">;
         const widening = { afterMs: 5_000, accepts: "anyone" };
         const steps = [{ afterMs: 0, accepts: interests?.length ? "interests" : "language" }, widening];
         return { ok: { since: this.clock.now, steps } };
@@ -420,15 +455,74 @@ export class Network {
       case "chat:typing":
         this.push(partner, "chat:typing", { ...(request as RequestOf<"chat:typing">), seat });
         return done;
+      case "call:signal": {
+        if (!talk.calls.open) return { error: { code: "not_agreed" } };
+        const { signal } = request as RequestOf<"call:signal">;
+        const video = talk.calls.rung === "blurred" || talk.calls.rung === "clear";
+        if (signal.kind === "description" && !video && /m=video[^m]*a=(sendrecv|sendonly)/.test(signal.sdp)) {
+          return { error: { code: "not_agreed" } };
+        }
+        if (signal.kind === "candidate" && !talk.calls.direct && !signal.candidate.endsWith("typ relay")) return done;
+        this.push(partner, "call:signal", { to: null, ...(request as RequestOf<"call:signal">) });
+        return done;
+      }
+      case "call:servers":
+        return { ok: this.ice() };
+      case "call:experience":
+      case "recording:offer":
+        return done;
+      case "call:invite":
+      case "call:accept":
+      case "call:end":
+      case "call:set": {
+        const mine = seat === 0 ? 0 : 1;
+        const code = talk.calls.do(event, mine, request as CallRequest[typeof event]);
+        if (code !== null) return { error: { code } };
+        this.tellCall(talk.guests[mine === 0 ? 1 : 0]);
+        return { ok: talk.calls.view(mine) };
+      }
     }
     return { error: { code: "unknown_event" } };
+  }
+
+  ice() {
+    const servers = Array.from({ length: this.relays }, () => ({ urls: ["turn:relay"], username: "u", credential: "c" }));
+    return { servers, expiresInMs: this.relays > 0 ? 600_000 : 0 };
+  }
+
+  /** Pushes how the call stands. */
+  tellCall(guest: Guest): void {
+    const { talk } = guest;
+    if (talk !== null) this.push(guest, "call:state", talk.calls.view(talk.guests[0] === guest ? 0 : 1));
+  }
+
+  /** The server changes a call by itself, and tells both. */
+  changeCall(browser: Browser, change: (calls: FakeCalls) => void): void {
+    const { talk } = this.guestOf(browser);
+    if (talk === null) return;
+    change(talk.calls);
+    talk.calls.version += 1;
+    for (const guest of talk.guests) this.tellCall(guest);
+  }
+
+  async pairIn(mode: Conversation["mode"]): Promise<[Browser, Browser]> {
+    this.modes = ["text", "voice", "video"];
+    const [one, other] = [await this.guest(), await this.guest()];
+    for (const { app } of [one, other]) {
+      app.setMode(mode);
+      void app.find();
+    }
+    await this.clock.run(2_000);
+    return [one, other];
   }
 
   #match(): void {
     const [one, other] = [...this.guests.values()].filter((guest) => guest.searching);
     if (one === undefined || other === undefined) return;
     const id = `conversation-${(this.#count += 1)}`.padEnd(22, "-");
-    const talk: Talk = { id, guests: [one, other], startedAt: this.clock.now };
+    const { mode } = one;
+    const calls = new FakeCalls(id, mode, this.ice());
+    const talk: Talk = { id, mode, calls, guests: [one, other], startedAt: this.clock.now };
     for (const guest of talk.guests) {
       guest.searching = false;
       guest.talk = talk;
@@ -446,27 +540,6 @@ export class Network {
     }
   }
 }
-
-const absent = () => {
-  throw new Error("there is none here");
-};
-const noMedia: Env["media"] = {
-  missing: "unsupported",
-  canCall: false,
-  canShareScreen: false,
-  canChooseSpeaker: false,
-  open: () => Promise.reject(new Error("there is none here")),
-  openScreen: () => Promise.reject(new Error("there is none here")),
-  list: () => Promise.resolve([]),
-  onDevices: () => undefined,
-  permission: () => Promise.resolve(null),
-  stream: absent,
-  meter: absent,
-  audible: () => true,
-  wake: () => undefined,
-  peer: absent,
-  codecs: () => [],
-};
 
 /** One load of the page. */
 interface Page {
@@ -508,6 +581,10 @@ export class Browser {
   #networkListeners: (() => void)[] = [];
   #visibleListeners: (() => void)[] = [];
   #hiddenListeners: (() => void)[] = [];
+  #pathListeners: (() => void)[] = [];
+  #goneListeners: (() => void)[] = [];
+  readonly devices = new FakeDevices();
+  readonly saved: { readonly name: string; readonly bytes: number }[] = [];
   #connection: Connected | null = null;
 
   constructor(network: Network, local = new FakeStorage()) {
@@ -547,13 +624,28 @@ export class Browser {
     this.#networkListeners = [];
     this.#visibleListeners = [];
     this.#hiddenListeners = [];
-    this.#app = createVisavis(this.#env(page));
+    this.#pathListeners = [];
+    this.#goneListeners = [];
+    this.devices.listeners.length = 0;
+    this.#app = createVisavis(this.#env(page), () => Promise.resolve(flow));
     this.#app.onMoment((moment) => this.moments.push(moment));
+  }
+
+  get call() {
+    const call = this.app.call.get();
+    if (call === null) throw new Error("there is no call");
+    return call;
+  }
+
+  /** The way to the network becomes another one. */
+  move(): void {
+    for (const listener of this.#pathListeners) listener();
   }
 
   /** The page goes without a word, in the middle of whatever it did. */
   crash(): void {
     if (this.#page !== null) this.#page.alive = false;
+    for (const peer of this.devices.peers) peer.close();
     const connection = this.#connection;
     this.#connection = null;
     if (connection === null) return;
@@ -562,6 +654,7 @@ export class Browser {
   }
 
   reload(): void {
+    for (const listener of this.#goneListeners) listener();
     this.crash();
     this.open();
   }
@@ -583,8 +676,9 @@ export class Browser {
   #env(page: Page): Env {
     const { network } = this;
     return {
-      async fetch(path, body) {
+      async fetch(path, body, request) {
         await new Promise<void>((resolve) => void network.clock.after(10, resolve));
+        if (request?.token !== undefined) return network.fetchOwn(path, request.token, request.method);
         return network.fetch(path, body);
       },
       line: (events) => ({
@@ -609,9 +703,12 @@ export class Browser {
           }
         },
       }),
-      fetchBytes: () => Promise.resolve(null),
-      saveFile: () => undefined,
-      media: noMedia,
+      async fetchBytes(path, token, progress) {
+        await new Promise<void>((resolve) => void network.clock.after(10, resolve));
+        return network.bytes(path, token, progress);
+      },
+      saveFile: (bytes, name) => void this.saved.push({ name, bytes: bytes.size }),
+      media: this.devices.env(network.media, () => page.alive),
       sessionStorage: this.session,
       localStorage: this.local,
       now: () => network.clock.now,
@@ -621,8 +718,8 @@ export class Browser {
       languages: this.languages,
       online: () => this.online,
       onNetwork: (listener) => void this.#networkListeners.push(listener),
-      onPath: () => undefined,
-      onGone: () => undefined,
+      onPath: (listener) => void this.#pathListeners.push(listener),
+      onGone: (listener) => void this.#goneListeners.push(listener),
       onVisible: (listener) => void this.#visibleListeners.push(listener),
       onHidden: (listener) => void this.#hiddenListeners.push(listener),
       reload: () => void (this.reloads += 1),

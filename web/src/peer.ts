@@ -137,7 +137,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
     track.addEventListener("mute", () => events.changed());
   });
 
-  function run(step: () => Promise<void>): void {
+  function run(step: () => Promise<void> | void): void {
     queue = queue.then(async () => {
       if (closed) return;
       try {
@@ -266,10 +266,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
     unansweredTimer?.();
     unansweredTimer = env.after(Math.min(LONGEST_UNANSWERED_MS, UNANSWERED_MS * 2 ** unanswered), () => {
       unanswered += 1;
-      run(() => {
-        sayOffer();
-        return Promise.resolve();
-      });
+      run(sayOffer);
     });
   }
 
@@ -363,7 +360,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
       const differs = key() !== before.key;
       if (!differs) {
         if (next.rung !== before.terms.rung) run(dress);
-        if (next.open && !before.terms.open) run(async () => flush());
+        if (next.open && !before.terms.open) run(flush);
         return;
       }
       // What was gathered under other rules is of no use, nor are the addresses the partner has by now.
@@ -467,7 +464,7 @@ export function preferCodecs(env: Env, transceiver: RTCRtpTransceiver, kind: "au
  * The wishes for what is sent here that no API has: Opus repairs lost packets and falls silent in silence. Only in
  * what the partner reads: the description in force stays as the browser made it.
  */
-function wished(sdp: string): string {
+export function wished(sdp: string): string {
   const opus = new Set(Array.from(sdp.matchAll(/^a=rtpmap:(\d+) opus\/48000/gim), ([, type]) => type));
   return sdp.replace(/^a=fmtp:(\d+) ([^\r\n]*)/gm, (line, type: string, parameters: string) => {
     if (!opus.has(type)) return line;

@@ -58,6 +58,40 @@ describe("a search", () => {
     expect(ann.talk.id).toBe(bob.talk.id);
   });
 
+  it("goes on after a reload, but not in a copy of the tab or when the tab is opened another day", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    void ann.app.find();
+    await network.clock.run(40_000);
+    const { since } = searching(ann);
+    ann.hide();
+    ann.reload();
+    expect(searching(ann).since).toBe(since);
+    ann.taken.add(JSON.parse(ann.session.items.get("visavis.tab") ?? "") as string);
+    ann.reload();
+    await network.clock.run(1_000);
+    expect(ann.app.search.get().phase).toBe("idle");
+    void ann.app.find();
+    await network.clock.run(1_000);
+    ann.taken.clear();
+    ann.crash();
+    await network.clock.run(24 * 3_600_000);
+    ann.open();
+    expect(ann.app.search.get().phase).toBe("idle");
+  });
+
+  it("finds somebody after a reload", async () => {
+    const network = new Network();
+    const [ann, bob] = [await network.guest(), await network.guest()];
+    void ann.app.find();
+    await network.clock.run(100);
+    ann.reload();
+    await network.clock.run(1_000);
+    void bob.app.find();
+    await network.clock.run(1_000);
+    expect(ann.talk.id).toBe(bob.talk.id);
+  });
+
   it("stops when cancelled: nobody meets a guest who has given up", async () => {
     const network = new Network();
     const [ann, bob] = [await network.guest(), await network.guest()];

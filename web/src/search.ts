@@ -2,8 +2,10 @@
 import type { ErrorCode, SearchStep } from "./contract.gen";
 import type { Conversation } from "./conversation";
 import type { Cancel, Env } from "./env";
+import type { Keep } from "./keep";
 import type { Lobby } from "./lobby";
 import type { SearchView, Store } from "./model";
+import { isNumber, isRecord } from "./shape";
 import { passes, type Connection } from "./socket";
 import { store } from "./store";
 
@@ -13,6 +15,8 @@ export interface Search {
   connected(seated: boolean): Promise<void>;
   find(): Promise<void>;
   cancel(): Promise<void>;
+  /** The tab is a copy of another, and the search the other's. */
+  discard(): void;
   skip(): Promise<void>;
 }
 
@@ -20,7 +24,11 @@ const RETRY_MS = 2_000;
 /** Refusals in a row after which a search is given up rather than shown as one that goes on. */
 const PATIENCE = 5;
 
-export function createSearch(env: Env, connection: Connection, lobby: Lobby, conversation: Conversation): Search {
+const SEARCHING = "searching.1";
+/** A search goes on after a reload, not in a tab that is restored another day. */
+const RESUME_MS = 60_000;
+
+export function createSearch(env: Env, connection: Connection, lobby: Lobby, conversation: Conversation, tab: Keep): Search {
   type Running = Extract<SearchView, { readonly phase: "searching" }>;
   const view = store<SearchView>({ phase: "idle", problem: null });
   /** Distinguishes this search from an earlier one whose answer is still on its way. */
@@ -49,6 +57,7 @@ export function createSearch(env: Env, connection: Connection, lobby: Lobby, con
     refusals = 0;
     ticketSince = null;
     clearTimers();
+    tab.forget(SEARCHING);
     view.set({ phase: "idle", problem });
   }
 
@@ -105,13 +114,14 @@ export function createSearch(env: Env, connection: Connection, lobby: Lobby, con
     await ask();
   }
 
-  function begin(): void {
+  function begin(since = env.now()): void {
     search += 1;
     refusals = 0;
     const { interests, languages, online } = lobby.view.get();
+    tab.write(SEARCHING, { since, seen: env.now() });
     view.set({
       phase: "searching",
-      since: env.now(),
+      since,
       // What the server will say first; its answer corrects it.
       accepts: interests.length > 0 ? "interests" : languages.length > 0 ? "language" : "anyone",
       interests,
@@ -120,6 +130,14 @@ export function createSearch(env: Env, connection: Connection, lobby: Lobby, con
       paused: connection.link.get() !== "online",
     });
   }
+
+  env.onHidden(() => {
+    const now = running();
+    if (now !== null) tab.write(SEARCHING, { since: now.since, seen: env.now() });
+  });
+  const kept = tab.read(SEARCHING, isRecord({ since: isNumber, seen: isNumber })) as { since: number; seen: number } | null;
+  if (kept !== null && conversation.view.get() === null && env.now() - kept.seen < RESUME_MS) begin(kept.since);
+  else tab.forget(SEARCHING);
 
   lobby.view.subscribe(() => {
     const alone = lobby.view.get().online <= 1;
@@ -155,6 +173,7 @@ export function createSearch(env: Env, connection: Connection, lobby: Lobby, con
       stop();
       await connection.ask("match:cancel", {});
     },
+    discard: () => stop(),
     async skip() {
       if (running() !== null) return;
       const left = conversation.leave();

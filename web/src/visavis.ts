@@ -39,14 +39,17 @@ export function createVisavis(env: Env, load = loadFlow): Visavis & Moments {
     newId: () => newId(env),
   });
   const recordings = createRecordings(env, () => session.token());
-  const search = createSearch(env, connection, lobby, conversation);
+  const search = createSearch(env, connection, lobby, conversation, tab);
   const session: Session = createSession(env, connection, { tab, browser }, {
     info(info) {
       lobby.offers(info);
       lobby.here(info.lobby);
     },
     anotherGuest: () => conversation.abandon(),
-    copied: () => conversation.discard(),
+    copied() {
+      conversation.discard();
+      search.discard();
+    },
   });
 
   connection.on("lobby:state", (state) => lobby.here(state));

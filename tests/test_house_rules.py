@@ -63,7 +63,7 @@ def test_the_layers_hold() -> None:
 @pytest.mark.parametrize(
     ("library", "where"),
     [
-        ("socketio", {"doors/gateway.py"}),
+        ("socketio", {"doors/gateway.py", "probe.py"}),
         ("engineio", {"doors/gateway.py"}),
         ("redis", {"adapters/redis.py", "adapters/valkey.py"}),
         ("sqlite3", {"adapters/sqlite.py"}),
@@ -92,7 +92,7 @@ def test_media_are_known_to_the_recorder_alone(library: str) -> None:
 
 def test_a_worker_holds_no_codecs_in_its_memory() -> None:
     """Nor does the recorder itself: only the processes of its recordings do."""
-    for root in ("visavis.app", "visavis.recorder"):
+    for root in ("visavis.__main__", "visavis.app", "visavis.recorder"):
         asked = f"import sys, {root}; print(*sorted({{'av', 'aiortc', 'aioice'}} & set(sys.modules)))"
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "backend")}
         told = subprocess.run(

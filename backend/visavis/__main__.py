@@ -1,4 +1,4 @@
-"""The command line: serve, recorder, contract, simulate-matching."""
+"""The command line: serve, recorder, contract, probe, simulate-matching."""
 
 import argparse
 import asyncio
@@ -18,8 +18,14 @@ def main(argv: list[str] | None = None) -> int:
     contract.add_argument("--root", type=Path, default=Path(), help="the checkout; default: the current folder")
     simulate = commands.add_parser("simulate-matching", help="compare matching policies on a published workload")
     simulate.add_argument("rest", nargs=argparse.REMAINDER)
-    # The simulator has options of its own, which argparse would otherwise look for here.
+    probe = commands.add_parser("probe", help="go the whole way of two guests against a running server")
+    probe.add_argument("rest", nargs=argparse.REMAINDER)
+    # Some commands have options of their own, which argparse would otherwise look for here.
     given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["probe"]:
+        from visavis import probe as prober
+
+        return prober.main(given[1:])
     if given[:1] == ["simulate-matching"]:
         from visavis import simulate as simulator
 

@@ -139,6 +139,22 @@ class Caller(Person):
             "data-phase", re.compile(f"^({'|'.join(phases)})$"), timeout=timeout * 1000
         )
 
+    async def watch_phases(self) -> None:
+        """From now on keep every phase that the stage shows, however short."""
+        await self.stage.evaluate(
+            """(stage) => {
+              window.__phases = [];
+              new MutationObserver(() => {
+                if (stage.dataset.phase !== window.__phases.at(-1)) window.__phases.push(stage.dataset.phase);
+              }).observe(stage, { attributes: true, attributeFilter: ["data-phase"] });
+            }"""
+        )
+
+    async def phases(self) -> list[str]:
+        """Those kept."""
+        found: list[str] = await self.page.evaluate("window.__phases")
+        return found
+
     async def stats(self) -> dict[str, Any]:
         """What WebRTC counts, over all peer connections that are open."""
         found: dict[str, Any] = await self.page.evaluate("window.__stats()")

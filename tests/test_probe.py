@@ -222,6 +222,15 @@ async def test_with_the_server_down_the_first_step_fails() -> None:
     assert runs[0]["error"].endswith("?")
 
 
+async def test_a_refusal_is_told_with_its_reason(worker_with: WorkerWith) -> None:
+    """Here that the probe itself has asked for too much."""
+    worker = await worker_with(VISAVIS_GUESTS_PER_WINDOW="1", VISAVIS_MODES="text")
+    status, told = await report(worker.url)
+    assert (status, told["failed"]) == (1, "guest")
+    assert "rate_limited (Too many requests; try again in " in told["error"]
+    assert "VISAVIS_GUESTS_PER_WINDOW" in told["error"]
+
+
 async def test_a_server_for_text_is_probed_for_text(worker_with: WorkerWith) -> None:
     """What belongs to calls is skipped, and that is said."""
     worker = await worker_with(VISAVIS_MODES="text")

@@ -23,9 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     # Some commands have options of their own, which argparse would otherwise look for here.
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["probe"]:
-        from visavis import probe as prober
+        try:
+            from visavis import probe as prober
 
-        return prober.main(given[1:])
+            return prober.main(given[1:])
+        except KeyboardInterrupt:
+            # While it was being loaded, which takes a moment.
+            return 128 + signal.SIGINT
     if given[:1] == ["simulate-matching"]:
         from visavis import simulate as simulator
 

@@ -130,6 +130,8 @@ LOOK_AT: dict[Step, str] = {
 }
 """What to look at when a step fails and nothing better is known."""
 
+TOO_MANY = "is it probed too often from here, or VISAVIS_GUESTS_PER_WINDOW too low?"
+
 OF_A_CALL: tuple[Step, ...] = ("relay", "call", "audio", "video", "hang-up")
 
 _EVENTS = {request.type: request.event for request in REQUESTS.values()}
@@ -238,7 +240,10 @@ class Guest:
                 f"{method} {path} answered {status} with something else than the contract says",
                 "is a proxy in between whose backend is down, or is this another server?",
             ) from None
-        raise Failed(f"{method} {path} was refused: {_reason({**said['error'], 'code': refused.code})}")
+        raise Failed(
+            f"{method} {path} was refused: {_reason({**said['error'], 'code': refused.code})}",
+            TOO_MANY if refused.code == "rate_limited" else None,
+        )
 
     async def come_in(self, rules: int) -> None:
         """Become a guest."""
@@ -356,8 +361,9 @@ def _reason(refused: dict[str, Any]) -> str:
     code = refused.get("code", "no reason given")
     about = ERRORS.get(code, (0, ""))[1]
     for name, value in refused.items():
-        about = about.replace(f"`{name}`", f"{name}={value}")
-    return f"{code}. {about}".strip()
+        shown = f"{value / 1000:.0f} s" if name == "retryInMs" and isinstance(value, int) else f"{value} ({name})"
+        about = about.replace(f"`{name}`", shown)
+    return f"{code} ({about.rstrip('.')})" if about else code
 
 
 # --------------------------------------------------------------------------- what they send
@@ -886,12 +892,12 @@ class Run:
 
     async def _find_relays(self) -> str:
         one, other = self._conversation
-        found = await _both(self._find_relay("A", one), self._find_relay("B", other))
+        found = await _both(self._find_relay(one), self._find_relay(other))
         self._relayed = [relay for relay, _ in found]
         over = " and ".join(dict.fromkeys(relay.transport for relay in self._relayed))
         return "; ".join([f"over {over}", *dict.fromkeys(note for _, notes in found for note in notes)])
 
-    async def _find_relay(self, name: str, conversation: Conversation) -> tuple[Relay, list[str]]:
+    async def _find_relay(self, conversation: Conversation) -> tuple[Relay, list[str]]:
         """The first relay that gives an address, and what is wrong with those before it."""
         call = self._call(conversation)
         relays = _relays(call.ice.servers)

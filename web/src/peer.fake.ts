@@ -145,6 +145,9 @@ export class FakePeer extends Target {
     const candidates = this.#gathered === valueOf(description.sdp, "ice-ufrag") ? `a=candidate:${this.#gathered} typ ${this.#type}\r\n` : "";
     return { type: description.type, sdp: description.sdp + candidates };
   }
+  get currentLocalDescription(): Described | null {
+    return this.#current.local;
+  }
   get remoteDescription(): Described | null {
     return this.#pending.remote ?? this.#current.remote;
   }
@@ -165,6 +168,11 @@ export class FakePeer extends Target {
     return { type: "offer", sdp: this.#write(this.transceivers.map(({ direction }) => direction), "0") };
   }
 
+  async createAnswer(): Promise<Described> {
+    await Promise.resolve();
+    return { type: "answer", sdp: "" };
+  }
+
   #write(directions: readonly string[], answers: string): string {
     if (this.#ufrag === "" || this.#restart) this.#ufrag = this.world.newUfrag();
     this.#restart = false;
@@ -183,6 +191,7 @@ export class FakePeer extends Target {
       this.#rollBack();
       return;
     }
+    if (description?.type === "pranswer") throw new Error("NotSupportedError");
     if (this.signalingState === "have-remote-offer") {
       const remote = this.#pending.remote?.sdp ?? "";
       const offered = directionsOf(remote);

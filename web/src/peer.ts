@@ -308,7 +308,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
       if (restarted) wantsRestart = false;
       await arrange();
       newGeneration(restarted);
-      await connection.setLocalDescription();
+      await answer();
       said = candidates.length;
       const { localDescription } = connection;
       if (localDescription !== null) events.send({ kind: "description", type: "answer", sdp: wished(localDescription.sdp) });
@@ -321,6 +321,24 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
     if (type === "offer" && unmet) wantOffer(polite ? YIELD_MS : 0);
     else if (wantsOffer) wantOffer(polite ? YIELD_MS : 0);
     events.changed();
+  }
+
+  /**
+   * Chromium discards what it gathered beforehand at a first description that is a final answer, and then takes the
+   * time of a whole gathering; a provisional one of the same words makes use of it.
+   */
+  async function answer(): Promise<void> {
+    if (connection.currentLocalDescription !== null) {
+      await connection.setLocalDescription();
+      return;
+    }
+    const description = await connection.createAnswer();
+    try {
+      await connection.setLocalDescription({ ...description, type: "pranswer" });
+    } catch {
+      // Firefox has no provisional answers, and no such need.
+    }
+    await connection.setLocalDescription(description);
   }
 
   async function add({ candidate, mid, line, ufrag }: Candidate): Promise<void> {
@@ -444,15 +462,20 @@ const AUDIO_ORDER = ["audio/red", "audio/opus"];
 /** By how well they are supported in hardware and how little they ask of a processor without. */
 const VIDEO_ORDER = ["video/vp8", "video/h264", "video/vp9"];
 
-/** Puts the preferred codecs first, where the browser lets one choose. */
+/** Beside those: what repairs lost packets of whichever it is. */
+const REPAIRS = ["video/rtx"];
+
+/** Offers the preferred codecs only, in order, where the browser lets one choose: fewer of them are sooner agreed on. */
 export function preferCodecs(env: Env, transceiver: RTCRtpTransceiver, kind: "audio" | "video", order = kind === "audio" ? AUDIO_ORDER : VIDEO_ORDER): void {
   if (!("setCodecPreferences" in transceiver)) return;
   const rank = ({ mimeType }: RTCRtpCodec) => {
     const index = order.indexOf(mimeType.toLowerCase());
     return index === -1 ? order.length : index;
   };
-  const codecs = [...env.media.codecs(kind)].sort((one, other) => rank(one) - rank(other));
+  const known = env.media.codecs(kind);
+  const codecs = known.filter((codec) => rank(codec) < order.length).sort((one, other) => rank(one) - rank(other));
   if (codecs.length === 0) return;
+  codecs.push(...known.filter(({ mimeType }) => REPAIRS.includes(mimeType.toLowerCase())));
   try {
     transceiver.setCodecPreferences(codecs);
   } catch {

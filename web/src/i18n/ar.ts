@@ -328,6 +328,8 @@ export const ar: Texts = {
   "devices.again": "حاول مرة أخرى",
   "devices.without.microphone": "انضم بلا ميكروفون",
   "devices.without.camera": "انضم بلا كاميرا",
+  "devices.goOn.microphone": "المتابعة بلا ميكروفون",
+  "devices.goOn.camera": "المتابعة بلا كاميرا",
   "devices.swapped.microphone": "فُصل الميكروفون. يُستخدم الآن غيره.",
   "devices.swapped.camera": "فُصلت الكاميرا. تُستخدم الآن غيرها.",
   "devices.camera.denied":
@@ -409,6 +411,7 @@ export const ar: Texts = {
   "call.numbers.receive": "تستقبل",
   "call.numbers.mine": "صورتك",
   "call.numbers.theirs": "صورة {name}",
+  "call.numbers.perSecond": "{n} في الثانية",
   "call.numbers.sound": "صيغة الصوت",
   "call.numbers.video": "صيغة الفيديو",
   "call.numbers.path": "الطريق",

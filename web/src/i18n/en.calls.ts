@@ -26,6 +26,8 @@ export const calls = {
   "devices.again": "Try again",
   "devices.without.microphone": "Join without microphone",
   "devices.without.camera": "Join without camera",
+  "devices.goOn.microphone": "Go on without microphone",
+  "devices.goOn.camera": "Go on without camera",
   "devices.swapped.microphone": "The microphone was unplugged. Another one is in use now.",
   "devices.swapped.camera": "The camera was unplugged. Another one is in use now.",
   "devices.camera.denied":
@@ -102,6 +104,7 @@ export const calls = {
   "call.numbers.receive": "Receiving",
   "call.numbers.mine": "Picture of you",
   "call.numbers.theirs": "Picture of {name}",
+  "call.numbers.perSecond": "{n} a second",
   "call.numbers.sound": "Sound format",
   "call.numbers.video": "Video format",
   "call.numbers.path": "Way",

@@ -55,6 +55,7 @@ export default function Conversation({ conversation, me }: Props) {
   const [replyId, setReplyId] = useState<string | null>(null);
   const [open, setOpen] = useState<Open | null>(null);
   const [check, setCheck] = useState<Check | null>(null);
+  const opener = useRef<Element | null>(null);
   const [chatOpen, setChatOpen] = useState(false);
   const wide = useMedia("(min-width: 64rem)");
   const field = useRef<HTMLTextAreaElement>(null);
@@ -62,6 +63,7 @@ export default function Conversation({ conversation, me }: Props) {
   const { partner, messages, calls, unread, ended } = conversation;
   const inCall = call !== null && ended === null && call.phase !== "calling" && call.phase !== "ringing";
   const ringing = call?.phase === "ringing" && ended === null;
+  const calling = call?.phase === "calling" && ended === null;
   const readable = !inCall || wide || chatOpen;
   const invitations = useInvitations(inCall ? call : null);
   const talks = modes.includes("voice") || modes.includes("video");
@@ -76,6 +78,12 @@ export default function Conversation({ conversation, me }: Props) {
     if (talks) void loadCall().catch(() => undefined);
   }, [talks]);
 
+  // How long a new recording can be had is for the list of them to say.
+  const recorded = calls.filter(({ recordingId }) => recordingId !== null).length;
+  useEffect(() => {
+    if (recorded > 0) void visavis.loadRecordings();
+  }, [visavis, recorded]);
+
   // A new call begins with the picture, and an old one gives the place back to the words.
   const [wasInCall, setWasInCall] = useState(inCall);
   if (wasInCall !== inCall) {
@@ -84,9 +92,10 @@ export default function Conversation({ conversation, me }: Props) {
     if (inCall) setCheck(null);
   }
   if (check !== null && (ended !== null || (check.answers && !ringing && !inCall))) setCheck(null);
-  /** What had the focus is gone with the call. */
+  /** What had the focus is gone with the call; if there is one again, its screen takes it. */
   function afterCall() {
     requestAnimationFrame(() => {
+      if (visavis.call.get() !== null && visavis.call.get()?.phase !== "calling") return;
       if (document.activeElement !== null && document.activeElement !== document.body) return;
       if (window.matchMedia("(hover: none)").matches) heading.current?.focus();
       else toComposer();
@@ -94,9 +103,9 @@ export default function Conversation({ conversation, me }: Props) {
   }
   const leftCall = useEffectEvent(afterCall);
   useEffect(() => {
-    if (inCall) return () => leftCall();
+    if (inCall || calling) return () => leftCall();
     return undefined;
-  }, [inCall]);
+  }, [inCall, calling]);
 
   // The log says new messages itself, where it is on the screen.
   const lastUnread = useRef(unread);
@@ -109,21 +118,27 @@ export default function Conversation({ conversation, me }: Props) {
   const writable = useRef(ended === null);
   useEffect(() => {
     const arrived = arrive();
-    if (!writable.current) return;
+    // A call has a focus of its own, too.
+    if (!writable.current || visavis.call.get() !== null) return;
     const target = window.matchMedia("(hover: none)").matches ? heading : field;
     if (arrived || target === field) target.current?.focus({ preventScroll: true });
-  }, [arrive]);
+  }, [arrive, visavis]);
   useEffect(() => announce(meeting), [announce, meeting]);
 
   function toComposer() {
     (field.current ?? heading.current)?.focus();
   }
 
+  function openCheck(next: Check) {
+    opener.current = document.activeElement;
+    setCheck(next);
+  }
+
   function closeCheck() {
     setCheck(null);
     requestAnimationFrame(() => {
-      if (document.activeElement === document.body)
-        (document.querySelector<HTMLElement>("[data-testid=call-stage]") ?? heading.current)?.focus();
+      if (document.activeElement === document.body && opener.current instanceof HTMLElement) opener.current.focus();
+      afterCall();
     });
   }
 
@@ -165,8 +180,8 @@ export default function Conversation({ conversation, me }: Props) {
                   key={what}
                   data-testid={`call-${what}`}
                   title={t(`call.${what}`)}
-                  className="px-3 max-lg:min-h-10 max-lg:rounded-full lg:flex-1"
-                  onClick={() => setCheck({ answers: false, what })}
+                  className="px-3 whitespace-nowrap max-lg:min-h-10 max-lg:rounded-full lg:flex-auto lg:gap-1.5 lg:px-2"
+                  onClick={() => openCheck({ answers: false, what })}
                 >
                   <Icon name={what === "voice" ? "phone" : "video"} />
                   <span className="max-lg:sr-only">{t(`call.${what}`)}</span>
@@ -313,12 +328,12 @@ export default function Conversation({ conversation, me }: Props) {
             <Incoming
               partner={partner}
               video={call.video}
-              onAccept={(what) => setCheck({ answers: true, what })}
+              onAccept={(what) => openCheck({ answers: true, what })}
               onDecline={() => void visavis.endCall()}
               onGone={afterCall}
             />
           )}
-          {call.phase === "calling" && <Outgoing partner={partner} onCancel={() => void visavis.endCall()} />}
+          {calling && <Outgoing partner={partner} onCancel={() => void visavis.endCall()} />}
         </Suspense>
       )}
       {check !== null && (

@@ -27,7 +27,6 @@ const PATHS = {
   voiceOff: "M9 9v2.500a3 3 0 0 0 5 2.200M15 10.500v-4a3 3 0 0 0-5.800-1M6 11.500a6 6 0 0 0 10 4.500M18 11.500a6 6 0 0 1-.4 2.200M12 17.500v3M4.500 4.500l15 15",
   videoOff: "M9.500 7h4A1.500 1.500 0 0 1 15 8.500V12M15 15.500a1.500 1.500 0 0 1-1.500 1.500H5a1.500 1.500 0 0 1-1.500-1.500v-7A1.500 1.500 0 0 1 5 7M15 11l5.500-3v8l-2.500-1.400M4.500 4.500l15 15",
   phone: "M6.500 4.500h2.800l1.500 4-2 1.500a11 11 0 0 0 5.200 5.200l1.500-2 4 1.500v2.800a1.500 1.500 0 0 1-1.500 1.500A13.500 13.500 0 0 1 5 6a1.500 1.500 0 0 1 1.500-1.500Z",
-  hangUp: "M3.500 14.500v-1.800C5.500 10.300 8.500 9 12 9s6.500 1.300 8.500 3.700v1.800l-1 1-4-1.200v-2.600a12 12 0 0 0-7 0v2.600l-4 1.200-1-1Z",
   screen: "M4.500 5h15A1.500 1.500 0 0 1 21 6.500v8a1.500 1.500 0 0 1-1.500 1.500h-15A1.500 1.500 0 0 1 3 14.500v-8A1.500 1.500 0 0 1 4.500 5ZM9 19.500h6M12 13V8M9.500 10.200L12 7.800l2.500 2.400",
   record: "M12 20.500a8.500 8.500 0 1 0 0-17 8.500 8.500 0 0 0 0 17ZM12 15a3 3 0 1 0 0-6 3 3 0 0 0 0 6Z",
   full: "M4.500 9V4.500H9M15 4.500h4.500V9M19.500 15v4.500H15M9 19.500H4.500V15",
@@ -42,7 +41,10 @@ const PATHS = {
   search: "M11 17.500a6.500 6.500 0 1 0 0-13 6.500 6.500 0 0 0 0 13ZM16 16l4 4",
 } as const;
 
-export type IconName = keyof typeof PATHS;
+/** Put down instead of picked up. */
+const TURNED = { hangUp: PATHS.phone } as const;
+
+export type IconName = keyof typeof PATHS | keyof typeof TURNED;
 
 /** Icons that point somewhere turn around where reading does. */
 const POINTING: ReadonlySet<IconName> = new Set(["reply", "skip", "text", "speaker"]);
@@ -59,7 +61,7 @@ export function Icon({ name, className = "size-5" }: { readonly name: IconName; 
       strokeLinecap="round"
       strokeLinejoin="round"
     >
-      <path d={PATHS[name]} />
+      {name === "hangUp" ? <path d={TURNED[name]} transform="translate(0 3) rotate(135 12 12)" /> : <path d={PATHS[name]} />}
     </svg>
   );
 }

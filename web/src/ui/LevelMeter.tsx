@@ -24,7 +24,7 @@ export function LevelMeter({ level, label, off }: Props) {
       {Array.from({ length: BARS }, (_, index) => (
         <span
           key={index}
-          className={`h-full max-w-3 flex-1 rounded-full transition-colors duration-75 ${index < filled ? (index > BARS - 3 ? "bg-stop" : "bg-accent") : "bg-line"}`}
+          className={`h-full flex-1 rounded-full transition-colors duration-75 ${index < filled ? (index > BARS - 3 ? "bg-stop" : "bg-accent") : "bg-line"}`}
         />
       ))}
     </div>

@@ -62,7 +62,7 @@ export function Pop({ open, onOpenChange, label, kind = "dialog", side = "above"
     observer.observe(element);
     // A phone's keyboard goes away as this opens, and takes the button with it.
     window.addEventListener("resize", fit);
-    element.querySelector<HTMLElement>("[role=menuitem]:not(:disabled), [tabindex='0'], button")?.focus();
+    element.querySelector<HTMLElement>("[role=menuitem]:not(:disabled), [tabindex='0'], button, select")?.focus();
     return () => {
       observer.disconnect();
       window.removeEventListener("resize", fit);
@@ -89,7 +89,7 @@ export function Pop({ open, onOpenChange, label, kind = "dialog", side = "above"
         onToggle={(event) => {
           if (event.target === event.currentTarget) onOpenChange(event.newState === "open");
         }}
-        className="invisible fixed inset-auto m-0 rounded-2xl border border-line bg-surface p-1.5 text-ink shadow-float"
+        className="invisible fixed inset-auto m-0 max-h-[calc(100dvh-1rem)] overflow-y-auto rounded-2xl border border-line bg-surface p-1.5 text-ink shadow-float"
       >
         {open && children}
       </div>

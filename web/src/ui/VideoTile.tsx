@@ -14,7 +14,7 @@ interface Props {
 }
 
 /** Filling the tile may cut off this much of a picture; a portrait on a wide tile would lose the face. */
-const LEAST_SEEN = 0.58;
+const LEAST_SEEN = 0.4;
 
 /** A moving picture without its sound, filling its tile as far as that leaves enough of it to see. */
 export function VideoTile({ stream, label, testid, mirrored = false, soft = false, whole = false, videoRef }: Props) {
@@ -59,7 +59,7 @@ export function VideoTile({ stream, label, testid, mirrored = false, soft = fals
       muted
       onLoadedData={() => setShows(true)}
       onEmptied={() => setShows(false)}
-      className={`absolute inset-0 size-full transition-opacity duration-300 ${shows ? "" : "opacity-0"} ${fills && !whole ? "object-cover" : "object-contain"} ${mirrored ? "mirror" : ""} ${soft ? "soft-picture" : ""}`}
+      className={`absolute inset-0 size-full transition-opacity duration-300 ${shows ? "" : "opacity-0"} ${(fills || soft) && !whole ? "object-cover" : "object-contain"} ${mirrored ? "mirror" : ""} ${soft ? "soft-picture" : ""}`}
     />
   );
 }

@@ -7,7 +7,7 @@ import { Icon, type IconName } from "../../ui/Icon";
 import { Menu } from "../../ui/Menu";
 import { Pop, type TriggerProps } from "../../ui/Pop";
 import { useStore } from "../../useStore";
-import { Level, Pickers } from "../devices/Pickers";
+import { DevicePicker, Level } from "../devices/Pickers";
 import { useVisavis } from "../useVisavis";
 import { Ladder } from "./Ladder";
 import { RecordDialog } from "./RecordDialog";
@@ -54,7 +54,9 @@ function DeviceSettings({ video }: { readonly video: boolean }) {
   const devices = useStore(useVisavis().devices);
   return (
     <div className="flex flex-col gap-3">
-      <Pickers video={video} />
+      {video && <DevicePicker kind="camera" />}
+      <DevicePicker kind="microphone" />
+      <DevicePicker kind="speaker" />
       <Level devices={devices} />
     </div>
   );
@@ -180,7 +182,7 @@ export function Controls({ call, me, partner, invitations, wide, unread, onChat,
       {!wide && ladder && (
         <Dialog title={t("ladder.title")} closeLabel={t("app.close")} onClose={() => setLadder(false)}>
           <div className="mt-3">
-            <Ladder call={call} me={me} partner={partner} invited={invitations.rung !== null} directInvited={invitations.direct} />
+            <Ladder call={call} me={me} partner={partner} invited={invitations.rung !== null} directInvited={invitations.direct} alone />
           </div>
         </Dialog>
       )}

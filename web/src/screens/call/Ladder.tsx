@@ -4,6 +4,7 @@ import type { CallView } from "../../model";
 import { Button } from "../../ui/Button";
 import { Face } from "../../ui/Face";
 import { Icon } from "../../ui/Icon";
+import { useMedia } from "../useMedia";
 import { useVisavis } from "../useVisavis";
 import { height, STEPS, standing, type Step } from "./ladder";
 import { useStep } from "./useStep";
@@ -15,6 +16,8 @@ interface Props {
   /** The invitation to go up stands elsewhere, with its button. */
   readonly invited: boolean;
   readonly directInvited: boolean;
+  /** It has a dialog to itself. */
+  readonly alone?: boolean;
 }
 
 const IS = ["ladder.isVoice", "ladder.isBlurred", "ladder.isClear"] as const;
@@ -47,7 +50,7 @@ export function Track({ call, me, partner }: Pick<Props, "call" | "me" | "partne
             <div className="relative mt-1.5 flex h-3 w-full items-center justify-center">
               {step > 0 && (
                 <span
-                  className={`absolute end-1/2 top-1/2 w-full -translate-y-1/2 ${step < STEPS.length ? `h-0.5 ${reached(step) ? "bg-accent" : "bg-line"}` : "h-0 border-t-2 border-dotted border-line"}`}
+                  className={`absolute end-[calc(50%+0.5rem)] top-1/2 w-[calc(100%-1rem)] -translate-y-1/2 ${step < STEPS.length ? `h-0.5 ${reached(step) ? "bg-accent" : "bg-line"}` : "h-0 border-t-2 border-dotted border-line"}`}
                 />
               )}
               <span
@@ -74,18 +77,20 @@ export function StepButton({ step, look, compact = false }: { readonly step: Ste
 }
 
 /** Everything the two can agree to, where both stand, and one's own next step: up by agreement, down at once. */
-export function Ladder({ call, me, partner, invited, directInvited }: Props) {
+export function Ladder({ call, me, partner, invited, directInvited, alone = false }: Props) {
   const { t } = useSpeech();
   const visavis = useVisavis();
   const { up, down, waiting } = standing(call);
   const both = Math.min(height(call.mine.rung), height(call.theirs.rung));
+  // In a low window the messages need the room; it is one press away.
+  const tall = useMedia("(min-height: 50rem)");
   const direct = call.direct ? "on" : call.mine.direct ? "asked" : "off";
 
   return (
     <section
       aria-label={t("ladder.title")}
       data-testid="ladder"
-      className="shrink-0 rounded-card border border-line bg-surface px-4 pt-3.5 pb-4 shadow-card"
+      className={alone ? "" : "shrink-0 rounded-card border border-line bg-surface px-4 pt-3.5 pb-4 shadow-card"}
     >
       <Track call={call} me={me} partner={partner} />
       <p className="mt-3 text-center font-semibold">{t(waiting ?? IS[both] ?? IS[0], { name: partner.name })}</p>
@@ -96,19 +101,15 @@ export function Ladder({ call, me, partner, invited, directInvited }: Props) {
           <StepButton key={step.testid} step={step} look="quiet" compact />
         ))}
       </div>
-      <div className="mt-3.5 border-t border-line pt-3 text-sm">
-        <p className="text-soft">
-          <Icon name="direct" className="me-1.5 inline size-4 align-[-0.2em]" />
-          {direct === "on" ? (
-            <span className="text-ink">{t("direct.on")}</span>
-          ) : direct === "asked" ? (
-            <span className="text-ink">{t("direct.waiting", { name: partner.name })}</span>
-          ) : (
-            <>
-              <span className="font-semibold text-ink">{t("direct.title")}:</span> {t("direct.line")} {t("direct.note")}
-            </>
-          )}
-        </p>
+      <details open={tall || alone} className="mt-3.5 border-t border-line pt-2.5 text-sm">
+        <summary className="rounded-lg py-0.5 font-semibold">
+          {direct === "on" ? t("direct.on") : direct === "asked" ? t("direct.waiting", { name: partner.name }) : t("direct.title")}
+        </summary>
+        {direct === "off" && (
+          <p className="mt-1 text-soft">
+            {t("direct.line")} {t("direct.note")}
+          </p>
+        )}
         <div className="mt-2 empty:hidden">
           {direct !== "off" ? (
             <Button size="small" data-testid="direct-withdraw" onClick={() => void visavis.agree({ direct: false })}>
@@ -122,7 +123,7 @@ export function Ladder({ call, me, partner, invited, directInvited }: Props) {
             )
           )}
         </div>
-      </div>
+      </details>
     </section>
   );
 }

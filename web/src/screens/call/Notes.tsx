@@ -121,6 +121,7 @@ export function Notes({ call, devices, name, invitations, heldBack, onPlaySound 
               <ProblemNote
                 kind={kind}
                 problem={problem}
+                inCall
                 onAgain={() => void (kind === "camera" ? visavis.setCamera(true) : visavis.setMicrophone(true))}
                 onWithout={() => void (kind === "camera" ? visavis.setCamera(false) : visavis.setMicrophone(false))}
               />

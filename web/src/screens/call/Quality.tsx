@@ -17,15 +17,15 @@ function Bars({ quality }: { readonly quality: keyof typeof BARS }) {
 }
 
 function rowsOf({ t, number, tag }: Speech, numbers: CallNumbers, name: string): [string, string][] {
-  const unit = (value: number, unit: "millisecond" | "percent" | "kilobit-per-second") => {
-    const whole = Math.round(value);
-    if (unit === "kilobit-per-second") return `${number(whole)} kbit/s`;
-    return new Intl.NumberFormat(tag, { style: "unit", unit, unitDisplay: "short" }).format(
-      unit === "percent" ? Math.round(value * 10) / 10 : whole,
-    );
-  };
+  const unit = (value: number, unit: "millisecond" | "percent" | "kilobit-per-second") =>
+    new Intl.NumberFormat(tag, {
+      style: "unit",
+      unit,
+      unitDisplay: "short",
+      maximumFractionDigits: unit === "percent" ? 1 : 0,
+    }).format(value);
   const picture = ({ width, height, fps }: NonNullable<CallNumbers["sendVideo"]>) =>
-    `\u2066${number(width)} × ${number(height)}, ${number(Math.round(fps))}/s\u2069`;
+    `${number(width)} × ${number(height)}, ${t("call.numbers.perSecond", { n: Math.round(fps) })}`;
   const rows: [string, string | null][] = [
     [t("call.numbers.delay"), numbers.roundTripMs === null ? null : unit(numbers.roundTripMs, "millisecond")],
     [t("call.numbers.loss"), numbers.lossPercent === null ? null : unit(numbers.lossPercent, "percent")],
@@ -80,7 +80,9 @@ export function Quality({ call: { quality, numbers }, name }: Props) {
         </button>
       )}
     >
-      <div className="w-72 max-w-[80vw] px-3 py-2" data-testid="quality-numbers">
+      {/* In a low window it scrolls, which is for the keyboard too. */}
+      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
+      <div tabIndex={0} className="w-80 max-w-[85vw] rounded-xl px-3 py-2 focus-visible:-outline-offset-2" data-testid="quality-numbers">
         <p className="font-semibold">{t("call.quality.label", { quality: word })}</p>
         {rows.length === 0 ? (
           <p className="mt-1 text-sm text-soft">{t("call.numbers.none")}</p>

@@ -7,7 +7,7 @@ import { Icon } from "../../ui/Icon";
 
 const BUZZ_MS = 3000;
 const CARD =
-  "fixed inset-x-3 top-[max(0.75rem,env(safe-area-inset-top))] z-40 mx-auto max-w-md animate-arrive rounded-card border border-line bg-surface p-5 text-ink shadow-float lg:top-6";
+  "fixed inset-x-3 top-[max(0.75rem,env(safe-area-inset-top))] z-40 mx-auto max-w-lg animate-arrive rounded-card border border-line bg-surface p-5 text-ink shadow-float lg:top-6";
 
 function RingingFace({ hue }: { readonly hue: number }) {
   return (

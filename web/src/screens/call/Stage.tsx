@@ -3,7 +3,7 @@ import type { Profile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { CallView } from "../../model";
 import { AudioOut } from "../../ui/AudioOut";
-import { Button, IconButton } from "../../ui/Button";
+import { IconButton } from "../../ui/Button";
 import { Icon, type IconName } from "../../ui/Icon";
 import { useStore } from "../../useStore";
 import { useKeys } from "../useKeys";
@@ -35,11 +35,19 @@ const sees = (stream: MediaStream | null) => stream !== null && stream.getVideoT
 
 type Which = "screen" | "theirs" | "mine";
 
-function Badge({ icon, words, testid }: { readonly icon: IconName; readonly words: string; readonly testid?: string }) {
+interface BadgeProps {
+  readonly icon: IconName;
+  readonly words: string;
+  readonly testid?: string;
+  /** Where there is no room for words, they are only heard. */
+  readonly brief?: boolean;
+}
+
+function Badge({ icon, words, testid, brief = false }: BadgeProps) {
   return (
-    <span data-testid={testid} className="inline-flex items-center gap-1.5 whitespace-nowrap">
+    <span data-testid={testid} className="inline-flex items-center gap-1.5 whitespace-nowrap" title={words}>
       <Icon name={icon} className="size-4" />
-      {words}
+      <span className={brief ? "sr-only" : ""}>{words}</span>
     </span>
   );
 }
@@ -235,7 +243,7 @@ export function Stage({ call, me, partner, invitations, wide, strip, unread, onC
             <div className="pointer-events-none absolute inset-x-0 bottom-0 flex items-end gap-2 p-3">
               <div className="flex min-w-0 flex-1 flex-wrap items-center gap-2">
                 <p className="on-picture inline-flex max-w-full flex-wrap items-center gap-x-3 gap-y-0.5 rounded-2xl px-3 py-1.5 text-sm font-medium">
-                  <bdi className="truncate">{main === "mine" ? t("chat.you") : name}</bdi>
+                  <bdi className="truncate">{main === "mine" ? t("chat.you") : main === "screen" ? t("call.screenOf", { name }) : name}</bdi>
                   {running && theirs.media.microphone !== true && (
                     <Badge icon="voiceOff" words={t("call.microphoneOff")} testid="theirs-muted" />
                   )}
@@ -257,13 +265,12 @@ export function Stage({ call, me, partner, invitations, wide, strip, unread, onC
                         <p className="absolute inset-x-1.5 bottom-1.5 flex flex-wrap gap-1 text-xs font-medium *:rounded-full *:px-2 *:py-0.5">
                           {!devices.cameraOn && (
                             <span className="on-picture">
-                              <Badge icon="videoOff" words={t("call.cameraOff")} />
+                              <Badge icon="videoOff" words={t("call.cameraOff")} brief={!wide} />
                             </span>
                           )}
                           {!devices.microphoneOn && (
                             <span className="on-picture">
-                              <Icon name="voiceOff" className="inline size-4" />
-                              <span className="sr-only">{t("call.microphoneOff")}</span>
+                              <Badge icon="voiceOff" words={t("call.microphoneOff")} brief />
                             </span>
                           )}
                           {blurred && myCamera !== null && (
@@ -299,19 +306,26 @@ export function Stage({ call, me, partner, invitations, wide, strip, unread, onC
           >
             <Icon name={devices.microphoneOn ? "voice" : "voiceOff"} />
           </IconButton>
-          <Button look="stop" aria-label={t("call.hangUp")} title={t("call.hangUp")} data-testid="hang-up" className="size-11 rounded-full px-0" onClick={() => void visavis.endCall()}>
+          <button
+            type="button"
+            aria-label={t("call.hangUp")}
+            title={t("call.hangUp")}
+            data-testid="hang-up"
+            onClick={() => void visavis.endCall()}
+            className="inline-flex size-11 items-center justify-center rounded-full bg-stop text-on-stop hover:bg-stop-strong"
+          >
             <Icon name="hangUp" />
-          </Button>
+          </button>
         </div>
       ) : (
-        <div className="shrink-0 border-t border-line bg-surface px-3 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] flat:flex flat:items-center flat:justify-between flat:gap-3 flat:py-1.5">
+        <div className="shrink-0 border-t border-line bg-surface px-3 pt-3 pb-[max(0.75rem,env(safe-area-inset-bottom))] flat:flex flat:items-center flat:justify-center flat:gap-3 flat:py-1.5">
           {!wide && running && (
-            <div data-testid="ladder" className="mx-auto mb-3 max-w-md flat:m-0 flat:max-w-none">
+            <div data-testid="ladder" className="mx-auto mb-3 max-w-md flat:m-0 flat:min-w-0 flat:flex-1 flat:max-w-none">
               <div className="flat:hidden">
                 <Track call={call} me={me} partner={partner} />
               </div>
-              <div className="mt-2.5 flex flex-wrap items-center justify-center gap-2 empty:hidden flat:mt-0">
-                {waiting !== null && <p className="w-full text-center text-sm font-semibold flat:w-auto">{t(waiting, { name })}</p>}
+              <div className="mt-2.5 flex flex-wrap items-center justify-center gap-2 empty:hidden flat:mt-0 flat:flex-nowrap flat:justify-start">
+                {waiting !== null && <p className="w-full text-center text-sm font-semibold flat:order-last flat:line-clamp-2 flat:w-auto flat:text-start flat:text-xs">{t(waiting, { name })}</p>}
                 {up !== null && invitations.rung === null && <StepButton step={up} look="main" compact />}
                 {down.map((step) => (
                   <StepButton key={step.testid} step={step} look="quiet" compact />

@@ -26,6 +26,8 @@ export function news(before: CallView | null, now: CallView | null): PlainKey[] 
   }
   if (height(now.theirs.rung) > height(before.theirs.rung) && height(now.theirs.rung) > height(now.mine.rung))
     said.push(height(now.mine.rung) === 0 ? "ladder.inviteVideo" : "ladder.inviteReveal");
+  if (height(now.mine.rung) > height(before.mine.rung) && height(now.mine.rung) > height(now.theirs.rung))
+    said.push(height(now.theirs.rung) === 0 ? "ladder.waitVideo" : "ladder.waitReveal");
   if (now.direct !== before.direct) said.push(now.direct ? "said.directOn" : "said.directOff");
   else if (now.theirs.direct && !before.theirs.direct && !now.mine.direct) said.push("direct.invite");
 
@@ -33,6 +35,8 @@ export function news(before: CallView | null, now: CallView | null): PlainKey[] 
   if (off.microphone !== on.microphone) said.push(on.microphone === true ? "said.unmuted" : "said.muted");
   if (off.camera !== on.camera && is > 0) said.push(on.camera === true ? "said.cameraOn" : "said.cameraOff");
   if (off.screen !== on.screen) said.push(on.screen === true ? "said.screenOn" : "said.screenOff");
+  if (now.mine.media.screen === true && before.mine.media.screen !== true) said.push("call.sharing");
+  if (now.sending !== before.sending && now.sending !== "full" && is > 0) said.push(`call.sending.${now.sending}`);
 
   if (now.recording !== before.recording) {
     if (now.recording === "on") said.push("said.recordingOn");

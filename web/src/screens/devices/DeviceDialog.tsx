@@ -1,6 +1,7 @@
 import { useEffect, useEffectEvent, useRef, useState } from "react";
 import type { ErrorCode, Profile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
+import type { DeviceProblem } from "../../model";
 import { Button } from "../../ui/Button";
 import { Dialog } from "../../ui/Dialog";
 import { Face } from "../../ui/Face";
@@ -10,7 +11,7 @@ import { VideoTile } from "../../ui/VideoTile";
 import { useStore } from "../../useStore";
 import { problemWords } from "../problem";
 import { useVisavis } from "../useVisavis";
-import { Level, Pickers } from "./Pickers";
+import { DevicePicker, Level } from "./Pickers";
 import { ProblemNote } from "./ProblemNote";
 
 interface Props {
@@ -24,6 +25,9 @@ interface Props {
   /** A call takes the devices over; otherwise they are let go of. */
   readonly keeps: boolean;
 }
+
+/** Whether another device may be the way out. */
+const pickable = (problem: DeviceProblem | null) => problem === null || problem === "busy" || problem === "failed";
 
 /** A look in the mirror before anybody else looks: one press from here to searching, calling or answering. */
 export function DeviceDialog({ what, me, title, go, onGo, onClose, keeps }: Props) {
@@ -43,7 +47,7 @@ export function DeviceDialog({ what, me, title, go, onGo, onClose, keeps }: Prop
   });
   useEffect(() => {
     void visavis.openDevices(what);
-    button.current?.focus();
+    button.current?.focus({ preventScroll: true });
     return () => letGo();
   }, [visavis, what]);
 
@@ -70,7 +74,7 @@ export function DeviceDialog({ what, me, title, go, onGo, onClose, keeps }: Prop
         {video && (
           <figure>
             <div
-              className="stage relative mx-auto grid aspect-video max-h-[34dvh] w-full place-items-center overflow-clip rounded-2xl"
+              className="stage relative mx-auto grid aspect-video max-h-[26dvh] sm:max-h-[30dvh] w-full place-items-center overflow-clip rounded-2xl"
               style={{ "--hue": me.hue }}
             >
               <div className="hue-glow absolute inset-0" aria-hidden="true" />
@@ -86,46 +90,52 @@ export function DeviceDialog({ what, me, title, go, onGo, onClose, keeps }: Prop
         )}
         {!video && devices.opening && <p className="text-sm text-soft">{t("devices.opening")}</p>}
 
-        {video && (
-          <Switch
-            testid="join-camera"
-            label={t("devices.joinCamera")}
-            line={t(devices.cameraOn ? "devices.joinCameraLine" : "devices.joinCameraOff")}
-            on={devices.cameraOn}
-            onChange={(on) => void visavis.setCamera(on)}
-          />
-        )}
-        {video && devices.cameraOn && devices.cameraProblem !== null && (
-          <ProblemNote
-            kind="camera"
-            problem={devices.cameraProblem}
-            onAgain={again}
-            onWithout={() => void visavis.setCamera(false)}
-          />
-        )}
-        <Switch
-          testid="join-microphone"
-          label={t("devices.joinMicrophone")}
-          line={t(devices.microphoneOn ? "devices.joinMicrophoneLine" : "devices.joinMicrophoneOff")}
-          on={devices.microphoneOn}
-          onChange={(on) => void visavis.setMicrophone(on)}
-        />
-        {devices.microphoneOn &&
-          (devices.microphoneProblem === null ? (
-            <div>
+        <div className={`grid gap-x-6 gap-y-4 ${video ? "sm:grid-cols-2" : ""}`}>
+          {video && (
+            <div className="flex flex-col gap-3">
+              <Switch
+                testid="join-camera"
+                label={t("devices.joinCamera")}
+                line={t(devices.cameraOn ? "devices.joinCameraLine" : "devices.joinCameraOff")}
+                on={devices.cameraOn}
+                onChange={(on) => void visavis.setCamera(on)}
+              />
+              {devices.cameraOn && devices.cameraProblem !== null && (
+                <ProblemNote
+                  kind="camera"
+                  problem={devices.cameraProblem}
+                  onAgain={again}
+                  onWithout={() => void visavis.setCamera(false)}
+                />
+              )}
+              {devices.cameraOn && pickable(devices.cameraProblem) && <DevicePicker kind="camera" />}
+            </div>
+          )}
+          <div className="flex flex-col gap-3">
+            <Switch
+              testid="join-microphone"
+              label={t("devices.joinMicrophone")}
+              line={t(devices.microphoneOn ? "devices.joinMicrophoneLine" : "devices.joinMicrophoneOff")}
+              on={devices.microphoneOn}
+              onChange={(on) => void visavis.setMicrophone(on)}
+            />
+            {devices.microphoneOn && devices.microphoneProblem !== null && (
+              <ProblemNote
+                kind="microphone"
+                problem={devices.microphoneProblem}
+                onAgain={again}
+                onWithout={() => void visavis.setMicrophone(false)}
+              />
+            )}
+            {devices.microphoneOn && pickable(devices.microphoneProblem) && <DevicePicker kind="microphone" />}
+          </div>
+          {devices.microphoneOn && devices.microphoneProblem === null && (
+            <div className={video ? "sm:order-last" : ""}>
               <Level devices={devices} />
               <p className="mt-1.5 text-sm text-soft">{t("devices.levelHint")}</p>
             </div>
-          ) : (
-            <ProblemNote
-              kind="microphone"
-              problem={devices.microphoneProblem}
-              onAgain={again}
-              onWithout={() => void visavis.setMicrophone(false)}
-            />
-          ))}
-        <div className={`grid gap-2 empty:hidden ${video ? "sm:grid-cols-2" : ""}`}>
-          <Pickers video={video} />
+          )}
+          <DevicePicker kind="speaker" />
         </div>
 
         <p className={`flex gap-2.5 text-sm ${relay ? "text-soft" : "rounded-2xl bg-accent-wash p-3.5 text-ink"}`}>
@@ -138,9 +148,19 @@ export function DeviceDialog({ what, me, title, go, onGo, onClose, keeps }: Prop
             {problemWords(speech, refused)}
           </p>
         )}
-        <Button ref={button} look="main" size="large" data-testid="device-check-go" aria-disabled={going} onClick={() => void join()}>
-          {going ? t("app.loading") : go}
-        </Button>
+        <div className="sticky -bottom-px -mx-6 -mb-6 border-t border-line bg-surface px-6 pt-3 pb-[max(1.25rem,env(safe-area-inset-bottom))] flat:py-2">
+          <Button
+            ref={button}
+            look="main"
+            size="large"
+            data-testid="device-check-go"
+            aria-disabled={going}
+            className="w-full flat:min-h-11 flat:rounded-xl"
+            onClick={() => void join()}
+          >
+            {going ? t("app.loading") : go}
+          </Button>
+        </div>
       </div>
     </Dialog>
   );

@@ -13,30 +13,23 @@ function options(speech: Speech, kind: "microphone" | "camera" | "speaker", devi
   }));
 }
 
-/** Which microphone, camera and speaker: each only where there is a choice. */
-export function Pickers({ video }: { readonly video: boolean }) {
+const ICONS = { microphone: "voice", camera: "video", speaker: "speaker" } as const;
+
+/** Which microphone, camera or speaker; nothing where there is no choice. */
+export function DevicePicker({ kind }: { readonly kind: keyof typeof ICONS }) {
   const speech = useSpeech();
-  const { t } = speech;
   const visavis = useVisavis();
   const devices = useStore(visavis.devices);
-  const kinds = [
-    { kind: "camera", icon: "video", list: devices.cameras, shows: video && devices.cameraOn },
-    { kind: "microphone", icon: "voice", list: devices.microphones, shows: devices.microphoneOn },
-    { kind: "speaker", icon: "speaker", list: devices.speakers, shows: true },
-  ] as const;
-  return kinds.map(
-    ({ kind, icon, list, shows }) =>
-      shows &&
-      list.length > 1 && (
-        <Picker
-          key={kind}
-          label={t(`devices.${kind}`)}
-          icon={icon}
-          value={devices[kind] ?? list[0]?.id ?? ""}
-          options={options(speech, kind, list)}
-          onChange={(id) => void visavis.chooseDevice(kind, id)}
-        />
-      ),
+  const list = devices[`${kind}s`];
+  if (list.length < 2) return null;
+  return (
+    <Picker
+      label={speech.t(`devices.${kind}`)}
+      icon={ICONS[kind]}
+      value={devices[kind] ?? list[0]?.id ?? ""}
+      options={options(speech, kind, list)}
+      onChange={(id) => void visavis.chooseDevice(kind, id)}
+    />
   );
 }
 

@@ -7,15 +7,16 @@ interface Props {
   readonly kind: "microphone" | "camera";
   readonly problem: DeviceProblem;
   readonly onAgain: () => void;
-  /** Goes on without it; absent where one is in the call already. */
-  readonly onWithout?: () => void;
+  /** In a call one does not join any more. */
+  readonly inCall?: boolean;
+  readonly onWithout: () => void;
 }
 
 /** These stay as they are, however often one tries. */
 const LASTING: ReadonlySet<DeviceProblem> = new Set(["insecure", "unsupported"]);
 
 /** Why a device is not to be had, and both ways on. */
-export function ProblemNote({ kind, problem, onAgain, onWithout }: Props) {
+export function ProblemNote({ kind, problem, inCall = false, onAgain, onWithout }: Props) {
   const { t } = useSpeech();
   return (
     <div
@@ -35,11 +36,9 @@ export function ProblemNote({ kind, problem, onAgain, onWithout }: Props) {
             {t("devices.again")}
           </Button>
         )}
-        {onWithout !== undefined && (
-          <Button size="small" onClick={onWithout}>
-            {t(`devices.without.${kind}`)}
-          </Button>
-        )}
+        <Button size="small" onClick={onWithout}>
+          {t(`devices.${inCall ? "goOn" : "without"}.${kind}`)}
+        </Button>
       </div>
     </div>
   );

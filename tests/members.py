@@ -255,6 +255,7 @@ class Studio:
     def __init__(self, turn: PrivateTurn, redis_url: str, folder: Path) -> None:
         self.turn, self.folder = turn, folder
         self.worker = new_id()
+        self.valkey_pid = 0
         self._redis = connect(redis_url)
         self.bus = DirectedBus(self._redis, self.worker)
         self.recorders = Recorders(self._redis)

@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pylibsrtp
 import pytest
 import pytest_asyncio
+from aiortc import RTCPeerConnection
 
 from members import (
     BLUE,
@@ -35,11 +37,12 @@ from members import (
 )
 from rig import missing
 from visavis.adapters import turn
-from visavis.adapters.recorder import readable
+from visavis.adapters.recorder import _shield, readable
 from visavis.adapters.turn import PrivateTurn
 from visavis.adapters.valkey import PrivateValkey
 from visavis.core.calls import Consent
 from visavis.core.identity import new_id
+from visavis.core.recorder import RecorderLoad
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -78,6 +81,8 @@ async def own(relay: PrivateTurn, folder: Path, **environment: str) -> AsyncIter
     try:
         await process.start()
         async with studio(relay, server.url, process.folder) as made:
+            assert server._process is not None
+            made.valkey_pid = server._process.pid
             yield process, made
     finally:
         await process.stop()
@@ -124,6 +129,13 @@ async def test_both_are_seen_and_heard_side_by_side_in_one_file(set_up: Studio) 
     assert file.tone(440, 1, 3) > 0.1
     assert file.tone(1000, 1, 3) > 0.1
     assert file.tone(700, 1, 3) < 0.01
+    # Said with the next beat.
+    await asyncio.sleep(0.7)
+    (load,) = (await set_up.recorders.loads()).values()
+    said = msgspec.json.decode(load, type=RecorderLoad)
+    assert said.places == 4
+    assert said.begun >= said.saved >= 1
+    assert said.seconds >= file.seconds - 1
 
 
 async def test_what_is_seen_and_heard_at_once_is_at_once_in_the_file(set_up: Studio) -> None:
@@ -310,6 +322,20 @@ async def test_a_stopped_recorder_finishes_and_a_killed_one_leaves_nothing(
         assert list(process.folder.iterdir()) == [recording.path]
 
 
+async def test_a_recorder_that_cannot_hear_of_a_withdrawal_ends_what_it_records(
+    relay: PrivateTurn, tmp_path: Path
+) -> None:
+    """Redis is away for some seconds: nobody could say that a consent was taken back."""
+    async with own(relay, tmp_path) as (_, studio):
+        recording, one, other = await call(studio)
+        os.kill(studio.valkey_pid, signal.SIGSTOP)
+        try:
+            await asyncio.gather(one.closed(), other.closed())
+        finally:
+            os.kill(studio.valkey_pid, signal.SIGCONT)
+        assert (await recording.over()).outcome == "saved"
+
+
 async def test_a_full_disk_fails_one_recording_and_leaves_nothing(set_up: Studio, recorder: RecorderProcess) -> None:
     """Its process may write no more than some kilobytes; the operating system refuses the rest."""
     before = set(recorder.children())
@@ -359,6 +385,21 @@ def garbages() -> list[bytes]:
     made += [bytes([first]) + chance.randbytes(chance.randrange(0, 1200)) for first in range(0, 256, 5)]
     made += [b"\x90" + chance.randbytes(40) for _ in range(60)]
     return made
+
+
+async def test_a_datagram_that_is_neither_dtls_nor_srtp_goes_no_further() -> None:
+    """An empty one would end the transport: coturn passes none on, but others may."""
+    peer = RTCPeerConnection()
+    receiver = peer.addTransceiver("audio").receiver
+    _shield(receiver)
+    connection = receiver.transport.transport.iceGatherer._connection
+    for data in (b"", b"\0", b"\x40", b"\xff"):
+        connection.data_received(data, 1)
+    assert connection._queue.empty()
+    for data in (b"\x16", b"\x80"):
+        connection.data_received(data, 1)
+    assert connection._queue.qsize() == 2
+    await peer.close()
 
 
 # --------------------------------------------------------------------------- whom it sends to

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from visavis.adapters import children
 
 READY_WITHIN = 30.0
-STOPS_WITHIN = 8.0
+STOPS_WITHIN = 5.0
 """Seconds to finish what is being recorded."""
 
 

@@ -335,7 +335,7 @@ class Film:
             "libx264",
             rate=RATE,
             options={
-                "preset": "veryfast",
+                "preset": "superfast",
                 "profile": "main",
                 "crf": "25",
                 "maxrate": "1200k",

@@ -117,7 +117,7 @@ class Recorder:
         """Take the lease and begin. Raises StateUnavailable if Redis is away."""
         await self._beat()
         loop = asyncio.get_running_loop()
-        self._beats = [loop.create_task(self._beat_on()), loop.create_task(self._sweep_on())]
+        self._beats = [loop.create_task(work()) for work in (self._beat_on, self._doubt_on, self._sweep_on)]
 
     async def stop(self) -> None:
         """Take no more, and finish what is being made."""
@@ -301,15 +301,19 @@ class Recorder:
         while True:
             await asyncio.sleep(BEAT)
             try:
-                # Asked also after a pause of this process: it was deaf, whatever Redis says now.
-                if time.monotonic() - self._beaten > DEAF_FOR:
-                    for making in list(self._making.values()):
-                        self._finish(making)
                 await self._beat()
             except StateUnavailable:
                 log.warning("recorder_without_redis")
             except Exception:
                 log.exception("recorder_beat_failed")
+
+    async def _doubt_on(self) -> None:
+        """End everything while Redis does not answer; a beat that waits for it cannot."""
+        while True:
+            await asyncio.sleep(BEAT)
+            if time.monotonic() - self._beaten > DEAF_FOR:
+                for making in list(self._making.values()):
+                    self._finish(making)
 
     async def _sweep_on(self) -> None:
         while True:

@@ -193,6 +193,24 @@ async def test_who_comes_late_or_leaves_or_changes_is_where_and_when_it_was(set_
     assert file.tone(1000, came + 1.5, came + 2) > 0.1
 
 
+async def test_who_offers_again_is_taken_from_the_new_connection(set_up: Studio) -> None:
+    """As after a reload in the middle: the old connection is let go of."""
+    recording, _, other = await call(set_up)
+    again = await set_up.member(1, Picture(GREEN), Tone(600))
+    again.guest = other.guest
+    await again.join(recording)
+    await asyncio.gather(again.connected(), other.closed())
+    await asyncio.sleep(1.5)
+    recording.finish()
+    assert (await recording.over()).outcome == "saved"
+    file = Watched(recording.path)
+    end = file.seconds - 0.1
+    assert near(file.colour(end, 0), RED, WHITE)
+    assert near(file.colour(end, 1), GREEN, WHITE)
+    assert file.tone(600, end - 0.6, end) > 0.1
+    assert file.tone(1000, end - 0.6, end) < 0.01
+
+
 # --------------------------------------------------------------------------- when it ends
 
 

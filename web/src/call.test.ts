@@ -308,6 +308,22 @@ describe("a path that dies", () => {
     expect(network.requested("call:experience").map(({ what }) => what)).toContain("restarted");
   });
 
+  it("is mended over another relay when the one in use is gone with its server", async () => {
+    const [network, ann, bob] = await called();
+    await network.clock.run(5_000);
+    network.relays = 2;
+    const talk = network.guestOf(ann).talk;
+    if (talk) talk.calls.ice = network.ice();
+    network.media.cut();
+    network.down = true;
+    network.cut(ann);
+    await network.clock.run(2_000);
+    network.down = false;
+    await network.clock.run(5_000);
+    expect(current(ann).configuration.iceServers).toHaveLength(2);
+    expect([ann.call.phase, bob.call.phase]).toEqual(["live", "live"]);
+  });
+
   it("is looked for at once when the device changes networks", async () => {
     const [network, ann] = await called();
     await network.clock.run(3_000);

@@ -142,7 +142,8 @@ export function createCalls(
 
   function take(state: CallState, anew = false): void {
     if (state.conversationId !== seat?.id) return;
-    if (anew ? state.version === version : state.version <= version) return;
+    // On a new connection even the same state brings newer servers.
+    if (!anew && state.version <= version) return;
     version = state.version;
     const before = call?.id ?? (kept?.conversationId === seat.id ? kept.callId : null);
     const known = call?.id;

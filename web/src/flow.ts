@@ -75,7 +75,7 @@ const WORRIED_POLL_MS = 400;
 const WORRIED_MS = 600;
 /** By how much usually arrives in a second: how long nothing at all means that the path is dead. */
 const SILENCES: readonly (readonly [pace: number, ms: number])[] = [
-  [10, 1_200],
+  [6, 1_200],
   [1.5, 2_800],
 ];
 const BELIEVED_MS = 3_000;
@@ -335,6 +335,8 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     if (peer === null || env.now() < restartAt) return;
     restartAt = env.now() + (RESTARTS_MS[Math.min(restarts, RESTARTS_MS.length - 1)] ?? 0) + env.random() * 500;
     restarts += 1;
+    // Perhaps it is the relay that has gone, and there is another.
+    if (restarts === 2) void renewServers();
     if (peer.met()) peer.restart();
     else if (!peer.repeat()) hello();
   }
@@ -422,7 +424,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     if (before !== null && next.alive > before.alive) sign();
     if (before === null || troubleSince !== null || view.get().phase !== "live") return;
     const seconds = (next.at - before.at) / 1000;
-    if (seconds > 0) pace += ((next.alive - before.alive) / seconds - pace) * Math.min(1, seconds / 3);
+    if (seconds > 0) pace += ((next.alive - before.alive) / seconds - pace) * Math.min(1, seconds / 2);
     countConnected();
     if (next.at - judgedAt < POLL_MS - 100) return;
     judgedAt = next.at;
@@ -490,7 +492,11 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     const before = standing;
     standing = next;
     // Every state names servers; those in use are good, and what was gathered from them would be lost.
-    const stale = env.now() - iceSince > ice.expiresInMs / 2 || (ice.servers.length === 0) !== (next.ice.servers.length === 0);
+    // Unless they may be what is broken.
+    const stale =
+      troubleSince !== null ||
+      env.now() - iceSince > ice.expiresInMs / 2 ||
+      (ice.servers.length === 0) !== (next.ice.servers.length === 0);
     if (stale) {
       ice = next.ice;
       iceSince = env.now();

@@ -8,8 +8,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
+from callers import Voice
+from calling import browsers, relay
 from people import CHROMIUM_FLAGS, DESK, Arrive, Person
 from rig import Service, missing
+from visavis.adapters.turn import PrivateTurn
 
 expect.set_options(timeout=10_000)
 
@@ -37,6 +40,20 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
     service = await Service(tmp_path_factory.mktemp("service")).start(1)
     yield service
     await service.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def turn() -> AsyncIterator[PrivateTurn]:
+    """A relay that outlives every worker."""
+    async with relay() as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cameras(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[Voice, Browser]]:
+    """Two browsers with a camera and a microphone each."""
+    async with browsers(tmp_path_factory.mktemp("cameras")) as made:
+        yield made
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -10,16 +10,10 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from callers import BLUE, RED, Caller, until
-from calling import Callers, browsers, relay, relayed
+from calling import Callers, relayed
 from people import PHONE
 from rig import Service
 from visavis.adapters.turn import PrivateTurn
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def turn() -> AsyncIterator[PrivateTurn]:
-    async with relay() as server:
-        yield server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -27,12 +21,6 @@ async def calls(tmp_path_factory: pytest.TempPathFactory, turn: PrivateTurn) -> 
     service = await Service(tmp_path_factory.mktemp("calls"), **relayed(turn)).start()
     yield service
     await service.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def cameras(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    async with browsers(tmp_path_factory.mktemp("cameras")) as made:
-        yield made
 
 
 @pytest_asyncio.fixture(loop_scope="session")

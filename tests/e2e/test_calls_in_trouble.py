@@ -4,33 +4,19 @@ import asyncio
 import random
 import re
 import shutil
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import expect
 
 from callers import RED, Caller, until
-from calling import Callers, browsers, relay, relayed
+from calling import Callers, relayed
 from faults import UdpLink
 from rig import Nginx, Service, arrive, free_port, missing
 from visavis.adapters.turn import PrivateTurn
 from visavis.core.identity import new_id
 
 ICE = "window.__peers.map((peer) => /ice-ufrag:(.*)/.exec(peer.localDescription?.sdp ?? '')?.[1])"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def turn() -> AsyncIterator[PrivateTurn]:
-    async with relay() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def cameras(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    async with browsers(tmp_path_factory.mktemp("cameras")) as made:
-        yield made
 
 
 async def test_a_path_that_is_cut_is_repaired(

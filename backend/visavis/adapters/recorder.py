@@ -397,20 +397,26 @@ def readable(offer: str) -> str:
         cleaned = sdp.clean(offer, relay_only=True, video=True)
     except Refused as refused:
         raise ValueError(refused.code) from None
-    lines = []
+    sections: list[list[str]] = [[]]
+    candidates: list[str] = []
     for line in cleaned.splitlines():
-        if line.startswith("a=candidate:"):
-            words = line.split()
-            if len(words) < 8 or words[6:8] != ["typ", "relay"] or words[2].lower() != "udp":
-                continue
+        if line.startswith("m="):
+            sections.append([])
+        if not line.startswith("a=candidate:"):
+            sections[-1].append(line)
+            continue
+        words = line.split()
+        if len(words) >= 8 and words[6:8] == ["typ", "relay"] and words[2].lower() == "udp":
             ipaddress.ip_address(words[4])
-        lines.append(line)
-    kinds = [line.split()[0] for line in lines if line.startswith("m=")]
+            candidates.append(line)
+    kinds = [section[0].split()[0] for section in sections[1:]]
     if not kinds or sorted(kinds) != sorted(set(kinds)):
         raise ValueError("one stream of each kind")
-    if not any(line.startswith("a=candidate:") for line in lines):
+    if not candidates:
         raise ValueError("no relayed candidate")
-    return "\r\n".join(lines) + "\r\n"
+    # Browsers name the candidates of a bundle in its first section, and aiortc keeps those of the last.
+    named = [sections[0], *(section + candidates for section in sections[1:])]
+    return "\r\n".join(line for section in named for line in section) + "\r\n"
 
 
 class Recording:

@@ -369,7 +369,6 @@ export function createCalls(
     const { open, rung, direct, recordingId } = effective(now);
     const flowing = flow?.id === now.id ? flow.it.view.get() : null;
     const { mine, theirs } = now;
-    const live = flowing !== null && flowing.liveSince !== null;
     const mineAgreed = {
       rung: lower(mine.rung, less.rung ?? "clear"),
       direct: mine.direct && less.direct !== false,
@@ -401,7 +400,8 @@ export function createCalls(
       numbers: flowing?.numbers ?? null,
       sending: flowing?.sending ?? "full",
       canShareScreen: env.media.canShareScreen,
-      muffled: live && !env.media.audible(),
+      // Who plays it finds out whether it may be heard.
+      muffled: false,
       problem,
     });
   }
@@ -625,10 +625,7 @@ export function createCalls(
       show();
     },
     stopScreen,
-    playSound() {
-      env.media.wake();
-      env.after(200, show);
-    },
+    playSound: () => env.media.wake(),
     dismissProblem: () => fault(null),
   };
 

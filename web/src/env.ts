@@ -49,9 +49,7 @@ export interface MediaEnv {
   stream(tracks: readonly MediaStreamTrack[]): MediaStream;
   /** How loud a track is right now, 0 to 1. */
   meter(track: MediaStreamTrack): { level(): number; close(): void };
-  /** Whether sound can be heard already, or only after the guest has touched the page. */
-  audible(): boolean;
-  /** From a touch: lets sound be heard from now on. */
+  /** From a touch: lets sound be measured from now on, where the browser waits for one. */
   wake(): void;
   peer(configuration: RTCConfiguration): RTCPeerConnection;
   codecs(kind: "audio" | "video"): readonly RTCRtpCodec[];
@@ -187,7 +185,14 @@ function browserMedia(): MediaEnv {
   // Absent on a page without https, whatever the types say.
   const devices = navigator.mediaDevices as MediaDevices | undefined;
   let context: AudioContext | null = null;
-  const sound = () => (context ??= new AudioContext());
+  const sound = () => {
+    if (context !== null) return context;
+    context = new AudioContext();
+    // After a reload nobody has touched the page yet, and without a touch it stays suspended.
+    const wake = () => void context?.resume().catch(() => undefined);
+    for (const touch of ["pointerup", "keydown"]) window.addEventListener(touch, wake, { once: true, passive: true });
+    return context;
+  };
   return {
     missing: devices !== undefined ? null : isSecureContext ? "unsupported" : "insecure",
     canCall: "RTCPeerConnection" in window,
@@ -221,8 +226,7 @@ function browserMedia(): MediaEnv {
         close: () => source.disconnect(),
       };
     },
-    audible: () => sound().state === "running",
-    wake: () => void sound().resume().catch(() => undefined),
+    wake: () => void context?.resume().catch(() => undefined),
     peer: (configuration) => new RTCPeerConnection(configuration),
     codecs: (kind) => RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [],
   };

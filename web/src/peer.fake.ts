@@ -405,7 +405,6 @@ export class FakeDevices {
   readonly errors: { microphone?: string; camera?: string; screen?: string } = {};
   permission: PermissionState | null = "granted";
   missing: MediaEnv["missing"] = null;
-  audible = true;
   readonly opened: FakeTrack[] = [];
   readonly asked: MediaStreamConstraints[] = [];
   readonly peers: FakePeer[] = [];
@@ -465,10 +464,7 @@ export class FakeDevices {
       permission: () => Promise.resolve(this.permission),
       stream: (tracks) => new FakeStream(tracks as unknown as FakeTrack[]) as unknown as MediaStream,
       meter: () => ({ level: () => 0.5, close: () => undefined }),
-      audible: () => this.audible,
-      wake: () => {
-        this.audible = true;
-      },
+      wake: () => undefined,
       peer: (configuration) => {
         const peer = new FakePeer(world, configuration);
         if (!alive()) throw new Error("the page is gone");

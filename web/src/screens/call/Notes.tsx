@@ -52,7 +52,13 @@ export function Notes({ call, devices, name, invitations, heldBack, onPlaySound 
   const speech = useSpeech();
   const { t } = speech;
   const visavis = useVisavis();
+  const { mine } = call;
   const { up } = standing(call);
+  // A blurred picture is small anyway, and a smaller one on a good connection is nobody's worry.
+  const limited =
+    mine.media.camera === true &&
+    ((call.sending === "audio" && call.rung !== "voice") ||
+      (call.sending === "reduced" && call.rung === "clear" && call.quality !== "good"));
   const recordingAsked = call.recording === "asked" && call.theirs.recording && !call.mine.recording;
 
   return (
@@ -134,9 +140,9 @@ export function Notes({ call, devices, name, invitations, heldBack, onPlaySound 
           {t(`devices.swapped.${devices.swapped}`)}
         </p>
       )}
-      {call.sending !== "full" && call.mine.media.camera === true && call.rung !== "voice" && (
+      {limited && (
         <p className="on-picture max-w-md rounded-2xl px-3.5 py-2 text-center text-sm" data-testid="sending-note">
-          {t(`call.sending.${call.sending}`, { name })}
+          {t(call.sending === "audio" ? "call.sending.audio" : "call.sending.reduced", { name })}
         </p>
       )}
     </>

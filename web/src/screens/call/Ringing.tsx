@@ -7,7 +7,7 @@ import { Icon } from "../../ui/Icon";
 
 const BUZZ_MS = 3000;
 const CARD =
-  "fixed inset-x-3 top-[max(0.75rem,env(safe-area-inset-top))] z-40 mx-auto max-w-lg animate-arrive rounded-card border border-line bg-surface p-5 text-ink shadow-float lg:top-6";
+  "fixed inset-x-3 top-[max(0.75rem,env(safe-area-inset-top))] z-40 mx-auto max-w-lg lg:max-w-xl animate-arrive rounded-card border border-line bg-surface p-5 text-ink shadow-float lg:top-6";
 
 function RingingFace({ hue }: { readonly hue: number }) {
   return (
@@ -89,7 +89,7 @@ export function Incoming({ partner, video, onAccept, onDecline, onGone }: Incomi
       </div>
       <div className="mt-4 flex flex-wrap gap-2">
         {video && (
-          <Button look="main" data-testid="accept-call" className="flex-auto" onClick={() => onAccept("video")}>
+          <Button look="main" data-testid="accept-call" className="flex-auto px-3" onClick={() => onAccept("video")}>
             <Icon name="video" />
             {t("call.acceptVideo")}
           </Button>
@@ -97,13 +97,13 @@ export function Incoming({ partner, video, onAccept, onDecline, onGone }: Incomi
         <Button
           look={video ? "quiet" : "main"}
           data-testid={video ? "accept-voice" : "accept-call"}
-          className="flex-auto"
+          className="flex-auto px-3"
           onClick={() => onAccept("voice")}
         >
           <Icon name={video ? "voice" : "phone"} />
           {t(video ? "call.acceptVoice" : "call.accept")}
         </Button>
-        <Button look="quiet" data-testid="decline-call" className="flex-auto" onClick={onDecline}>
+        <Button look="quiet" data-testid="decline-call" className="flex-auto px-3" onClick={onDecline}>
           <Icon name="hangUp" className="size-5 text-stop" />
           {t("call.decline")}
         </Button>
@@ -121,13 +121,13 @@ export function Outgoing({ partner, onCancel }: OutgoingProps) {
   const { t } = useSpeech();
   return (
     <section aria-label={t("call.calling", { name: partner.name })} data-testid="outgoing-call" className={CARD}>
-      <div className="flex items-center gap-4">
+      <div className="flex flex-wrap items-center gap-x-4 gap-y-3">
         <RingingFace hue={partner.hue} />
-        <div className="min-w-0 flex-1">
+        <div className="min-w-0 flex-1 basis-40">
           <p className="text-lg leading-snug font-bold [overflow-wrap:anywhere]">{t("call.calling", { name: partner.name })}</p>
           <p className="text-sm text-soft">{t("call.callingLine")}</p>
         </div>
-        <Button data-testid="cancel-call" onClick={onCancel}>
+        <Button data-testid="cancel-call" className="grow sm:grow-0" onClick={onCancel}>
           {t("app.cancel")}
         </Button>
       </div>

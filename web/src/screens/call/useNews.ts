@@ -36,7 +36,7 @@ export function news(before: CallView | null, now: CallView | null): PlainKey[] 
   if (off.camera !== on.camera && is > 0) said.push(on.camera === true ? "said.cameraOn" : "said.cameraOff");
   if (off.screen !== on.screen) said.push(on.screen === true ? "said.screenOn" : "said.screenOff");
   if (now.mine.media.screen === true && before.mine.media.screen !== true) said.push("call.sharing");
-  if (now.sending !== before.sending && now.sending !== "full" && is > 0) said.push(`call.sending.${now.sending}`);
+  if (now.sending === "audio" && before.sending !== "audio" && is > 0) said.push("call.sending.audio");
 
   if (now.recording !== before.recording) {
     if (now.recording === "on") said.push("said.recordingOn");

@@ -626,7 +626,10 @@ async def _serve(answers: int) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
 
     def say(message: tape.FromTape) -> None:
-        os.write(answers, tape.pack(message))
+        try:
+            os.write(answers, tape.pack(message))
+        except OSError:
+            os._exit(1)
 
     async def hear() -> tape.ToTape:
         return tape.to_tape(await reader.readexactly(tape.size(await reader.readexactly(tape.HEADER))))

@@ -261,12 +261,14 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     if (partner !== null) gone.add(partner);
     partner = from;
     // A peer connection that has met another one cannot start over with its successor.
-    if (peer?.met() === true) {
-      if (view.get().liveSince !== null) troubleSince ??= env.now();
-      renew();
-      showTrouble();
-    }
+    if (peer?.met() === true) startOver();
     return true;
+  }
+
+  function startOver(): void {
+    if (view.get().liveSince !== null) troubleSince ??= env.now();
+    renew();
+    showTrouble();
   }
 
   function receive(push: Signalled): void {
@@ -503,6 +505,12 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
       renewLater();
     }
     if (before.open && !next.open) stopPeer();
+    else if (before.direct && !next.direct && peer?.met() === true) {
+      // A browser keeps to a direct path that works, whatever is gathered anew; only another connection leaves it.
+      if (partner !== null) gone.add(partner);
+      partner = null;
+      startOver();
+    }
     const possible = next.open || ice.servers.length > 0;
     if (possible && peer === null) renew();
     else peer?.agree(terms());

@@ -137,7 +137,7 @@ class UdpLink:
         self._cut.update(self._pipes)
         return len(self._pipes)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._transport.close()
         for pipe in self._pipes.values():
             pipe.close()

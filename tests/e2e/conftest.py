@@ -1,7 +1,8 @@
 """Strangers in real browsers: Chromium contexts side by side, on a real service."""
 
+import contextlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
 from callers import Voice
-from calling import browsers, relay
+from calling import Callers, browsers, relay
 from people import CHROMIUM_FLAGS, DESK, Arrive, Person
-from rig import Service, missing
+from rig import Nginx, Service, free_port, missing
 from visavis.adapters.turn import PrivateTurn
 
 expect.set_options(timeout=10_000)
@@ -54,6 +55,29 @@ async def cameras(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dic
     """Two browsers with a camera and a microphone each."""
     async with browsers(tmp_path_factory.mktemp("cameras")) as made:
         yield made
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def callers_with(
+    cameras: dict[Voice, Browser], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Callable[..., Awaitable[Callers]]]:
+    """Makes people with cameras, on a service with settings of its own, perhaps behind an nginx."""
+    async with contextlib.AsyncExitStack() as ends:
+
+        async def make(*, workers: int = 1, behind: Nginx | None = None, **settings: str) -> Callers:
+            service = Service(tmp_path_factory.mktemp("service"), **settings)
+            ends.push_async_callback(service.stop)
+            await service.start(0)
+            for _ in range(workers):
+                await service.add(**({"VISAVIS_PORT": str(free_port())} if behind is not None else {}))
+            if behind is not None:
+                await behind.start(service.workers)
+                ends.push_async_callback(behind.stop)
+            callers = Callers(cameras, service)
+            ends.push_async_callback(callers.close)
+            return callers
+
+        yield make
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from playwright.async_api import expect
 from callers import BLUE, RED, Caller, until
 from calling import Callers, relayed
 from people import PHONE
-from rig import Service
+from rig import Service, free_port
 from visavis.adapters.turn import PrivateTurn
 
 
@@ -181,10 +181,9 @@ async def test_direct_only_when_both_agree_and_relayed_again_when_one_does_not(c
     await both_live(a, b)
 
 
-async def test_without_a_relay_both_are_asked_first(cameras: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_without_a_relay_both_are_asked_first(callers_with: Callable[..., Awaitable[Callers]]) -> None:
     """Nothing is connected before both agree to share their addresses; then the call is direct."""
-    service = await Service(tmp_path_factory.mktemp("direct")).start()
-    callers = Callers(cameras, service)
+    callers = await callers_with()
     a, b = await callers.arrive(RED), await callers.arrive(BLUE)
     for person in (a, b):
         await person.enter("bare")
@@ -200,8 +199,6 @@ async def test_without_a_relay_both_are_asked_first(cameras: Any, tmp_path_facto
     await both_live(a, b)
     for person in (a, b):
         assert (await person.stats())["paths"]
-    await callers.close()
-    await service.stop()
 
 
 # --------------------------------------------------------------------------- devices
@@ -280,28 +277,20 @@ async def test_who_denies_both_can_still_take_part(callers: Callers) -> None:
     await b.sees_phase("live")
 
 
-async def test_an_insecure_page_says_so(cameras: Any, tmp_path_factory: pytest.TempPathFactory, turn: Any) -> None:
+async def test_an_insecure_page_says_so(callers_with: Callable[..., Awaitable[Callers]], turn: PrivateTurn) -> None:
     """Browsers give no devices to a page that is neither https nor this machine's."""
-    service = await Service(
-        tmp_path_factory.mktemp("insecure"),
-        **relayed(turn, VISAVIS_HOST=turn.address, VISAVIS_ORIGINS="http://placeholder"),
-    ).start(0)
-    from rig import free_port
-
     port = free_port()
     url = f"http://{turn.address}:{port}"
-    worker = await service.add(VISAVIS_PORT=str(port), VISAVIS_ORIGINS=url)
-    callers = Callers(cameras, service)
+    callers = await callers_with(
+        **relayed(turn, VISAVIS_HOST=turn.address, VISAVIS_ORIGINS=url, VISAVIS_PORT=str(port))
+    )
     a = await callers.arrive(RED, url)
-    assert worker.port == port
     await a.enter("plain")
     await a.choose_mode("Video")
     await a.find()
     await expect(a.by("device-problem-camera")).to_have_attribute("data-problem", "insecure")
     # The browser's own remark about such a page.
     a.complaints = [complaint for complaint in a.complaints if "Cross-Origin-Opener-Policy" not in complaint]
-    await callers.close()
-    await service.stop()
 
 
 async def test_a_shared_screen_takes_the_place_and_goes(callers: Callers) -> None:

@@ -1,10 +1,12 @@
 """Calls when something breaks: the path, a worker, the other side's program."""
 
 import asyncio
+import contextlib
 import random
 import re
 import shutil
-from typing import Any
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from playwright.async_api import expect
@@ -12,24 +14,27 @@ from playwright.async_api import expect
 from callers import RED, Caller, until
 from calling import Callers, relayed
 from faults import UdpLink
-from rig import Nginx, Service, arrive, free_port, missing
+from rig import Nginx, arrive, missing
 from visavis.adapters.turn import PrivateTurn
 from visavis.core.identity import new_id
 
 ICE = "window.__peers.map((peer) => /ice-ufrag:(.*)/.exec(peer.localDescription?.sdp ?? '')?.[1])"
 
 
-async def test_a_path_that_is_cut_is_repaired(
-    cameras: Any, turn: PrivateTurn, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+CallersWith = Callable[..., Awaitable[Callers]]
+
+
+async def test_a_path_that_is_cut_is_repaired(callers_with: CallersWith, turn: PrivateTurn) -> None:
     """As after a change of network: both see that the call is reconnecting, then that it is not, and media flows."""
-    link = await UdpLink(turn.address, turn.port).start()
-    service = await Service(
-        tmp_path_factory.mktemp("cut"),
-        VISAVIS_TURN_URLS=f"turn:127.0.0.1:{link.port}?transport=udp",
-        VISAVIS_TURN_SECRETS=turn.secret,
-    ).start()
-    callers = Callers(cameras, service)
+    async with contextlib.aclosing(UdpLink(turn.address, turn.port)) as link:
+        await link.start()
+        callers = await callers_with(
+            VISAVIS_TURN_URLS=f"turn:127.0.0.1:{link.port}?transport=udp", VISAVIS_TURN_SECRETS=turn.secret
+        )
+        await cut_and_repaired(callers, link)
+
+
+async def cut_and_repaired(callers: Callers, link: UdpLink) -> None:
     a, b = await callers.call("cables")
     for person in (a, b):
         await person.gets("framesDecoded", 3)
@@ -43,25 +48,17 @@ async def test_a_path_that_is_cut_is_repaired(
         await until(repaired, 15, "it was not repaired")
         await person.gets("framesDecoded", 3)
         await person.gets("audioPackets", 5)
-    await callers.close()
-    await service.stop()
-    link.close()
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 async def test_a_killed_worker_does_not_touch_the_media(
-    cameras: Any, turn: PrivateTurn, tmp_path_factory: pytest.TempPathFactory, victim: int
+    callers_with: CallersWith, turn: PrivateTurn, tmp_path: Path, victim: int
 ) -> None:
     """Sound never pauses; both are back on another worker, and the call can still be changed and ended."""
     if shutil.which("nginx") is None:
         missing("nginx is missing")
-    folder = tmp_path_factory.mktemp("killed")
-    nginx = Nginx(folder / "nginx")
-    service = await Service(folder / "data", **relayed(turn, VISAVIS_ORIGINS=nginx.url)).start(0)
-    for _ in range(2):
-        await service.add(VISAVIS_PORT=str(free_port()))
-    await nginx.start(service.workers)
-    callers = Callers(cameras, service)
+    nginx = Nginx(tmp_path)
+    callers = await callers_with(workers=2, behind=nginx, **relayed(turn, VISAVIS_ORIGINS=nginx.url))
     a, b = await callers.call("trapdoors", url=nginx.url)
     for person in (a, b):
         await person.gets("audioPackets", 10)
@@ -79,7 +76,7 @@ async def test_a_killed_worker_does_not_touch_the_media(
             }"""
         )
     before = {person: await person.page.evaluate(ICE) for person in (a, b)}
-    await service.workers[victim].kill()
+    await callers.service.workers[victim].kill()
     for person in (a, b):
         await expect(person.by("link")).to_have_attribute("data-link", "online")
     await asyncio.sleep(2)
@@ -93,20 +90,13 @@ async def test_a_killed_worker_does_not_touch_the_media(
         assert set(await person.phases()) <= {"live"}
     await a.by("hang-up").click()
     await expect(b.by("call-line").last).to_have_attribute("data-what", "hung_up")
-    await callers.close()
-    await nginx.stop()
-    await service.stop()
 
 
-async def test_the_other_sides_mutated_descriptions_do_no_harm(
-    cameras: Any, turn: PrivateTurn, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_the_other_sides_mutated_descriptions_do_no_harm(callers_with: CallersWith, turn: PrivateTurn) -> None:
     """A program that is no browser sends hundreds of broken offers; the page stays well, and the text goes on."""
-    service = await Service(
-        tmp_path_factory.mktemp("mutants"),
+    callers = await callers_with(
         **relayed(turn, VISAVIS_BUCKET_SIZE="100000", VISAVIS_BUCKET_PER_SECOND="100000"),
-    ).start()
-    callers = Callers(cameras, service)
+    )
     person = await callers.arrive(RED)
     await person.enter("mutants")
     stranger = await arrive(person.url)
@@ -154,8 +144,6 @@ async def test_the_other_sides_mutated_descriptions_do_no_harm(
     await expect(person.stage).to_have_count(0)
     await expect(person.by("call-line").last).to_have_attribute("data-what", re.compile("hung_up|failed"))
     await stranger.hang_up()
-    await callers.close()
-    await service.stop()
 
 
 def _offer() -> str:

@@ -394,7 +394,8 @@ class Call(Wire, frozen=True):
     """A call as one member sees it.
 
     `ringing`: one has invited, the other has not answered. `rung` and `direct` are what both agree to.
-    Media may flow once `open`; below the rung `blurred`, no video; until `direct`, relayed candidates only.
+    Media may flow once `open`; below the rung `blurred`, no video; until `direct`, relayed candidates only. Who invites
+    may offer while it rings; the answer waits until the call is open.
     """
 
     id: Id

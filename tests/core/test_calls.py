@@ -202,11 +202,25 @@ def test_who_was_invited_has_no_part_before_answering() -> None:
         invited(0, "text")
 
 
-def test_exactly_one_of_two_is_polite() -> None:
-    """So that of two offers that collide, one yields."""
-    state = accepted(invited(0))
-    told = [calls.view(TALK, state, seat, NO_ICE).call for seat in (0, 1)]
+@pytest.mark.parametrize("caller", [0, 1])
+def test_exactly_one_of_two_is_polite(caller: int) -> None:
+    """So that of two offers that collide, one yields; the caller does not, who offers while it rings."""
+    for state in (invited(caller), accepted(invited(caller))):
+        told = [calls.view(TALK, state, seat, NO_ICE).call for seat in (caller, 1 - caller)]
+        assert [call.polite for call in told if call is not None] == [False, True]
+    matched = calls.begin(TALK, "video", relay=True)
+    told = [calls.view(TALK, matched, seat, NO_ICE).call for seat in (0, 1)]
     assert sorted(call.polite for call in told if call is not None) == [False, True]
+
+
+def test_only_the_caller_may_offer_while_it_rings() -> None:
+    """And without a relay only somebody who agreed to be direct could have called at all."""
+    ringing = invited(1).call
+    assert ringing is not None
+    assert [ringing.may_offer(seat) for seat in (0, 1)] == [False, True]
+    active = accepted(invited(1)).call
+    assert active is not None
+    assert not any(active.may_offer(seat) for seat in (0, 1))
 
 
 # --------------------------------------------------------------------------- recording

@@ -117,7 +117,7 @@ async def test_signals_reach_the_partner_alone_and_only_in_an_open_call(relayed:
     pair = relayed
     stranger = await crowd.arrive()
     ringing = (await pair.ask(pair.a, "call:invite", rung="voice"))["ok"]["call"]["id"]
-    early = await pair.signal(pair.a, ringing, {"kind": "hello"})
+    early = await pair.signal(pair.b, ringing, {"kind": "hello"})
     assert early["error"]["code"] == "not_agreed"
     await pair.ask(pair.a, "call:end", callId=ringing)
     call_id = await pair.call("voice")
@@ -176,6 +176,31 @@ async def test_a_description_is_cleaned_and_video_waits_for_both(relayed: Pair) 
     mutated = {**offer(), "sdp": offer()["sdp"].replace("UDP/TLS/RTP/SAVPF", "RTP/AVP")}
     assert (await pair.signal(pair.a, call_id, mutated))["error"]["code"] == "description_refused"
     assert "ok" in await pair.signal(pair.a, call_id, offer())
+
+
+async def test_a_caller_may_offer_while_it_rings_and_the_answer_has_to_wait(relayed: Pair) -> None:
+    """Relayed candidates only, and no more video than the invitation is for; nothing at all from who is invited."""
+    pair = relayed
+    state = (await pair.ask(pair.a, "call:invite", rung="blurred"))["ok"]
+    call_id = state["call"]["id"]
+    for signal in (
+        {"kind": "candidate", "candidate": HOST},
+        offer("video"),
+        {"kind": "candidate", "candidate": RELAYED},
+    ):
+        assert "ok" in await pair.signal(pair.a, call_id, signal)
+    heard = [(await pair.b.next("call:signal"))["signal"] for _ in range(2)]
+    assert [one["kind"] for one in heard] == ["description", "candidate"]
+    assert "typ relay" in heard[1]["candidate"]
+    answer = {**offer("video"), "type": "answer"}
+    assert (await pair.signal(pair.b, call_id, answer))["error"]["code"] == "not_agreed"
+    await pair.ask(pair.b, "call:accept", callId=call_id, rung="voice")
+    assert (await pair.signal(pair.b, call_id, answer))["error"]["code"] == "not_agreed"
+    assert "ok" in await pair.signal(pair.b, call_id, {**offer("video", "inactive"), "type": "answer"})
+    await pair.ask(pair.a, "call:end", callId=call_id)
+    second = (await pair.ask(pair.b, "call:invite", rung="voice"))["ok"]["call"]["id"]
+    assert (await pair.signal(pair.b, second, offer("video")))["error"]["code"] == "not_agreed"
+    assert "ok" in await pair.signal(pair.b, second, offer())
 
 
 async def test_a_ring_ends_by_itself_and_both_are_told(

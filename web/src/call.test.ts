@@ -37,15 +37,27 @@ describe("an invitation", () => {
     }
   });
 
-  it("gathers while it rings, says nothing before it is taken, and takes one offer and one answer", async () => {
+  it("offers while it rings, answers when it is taken, and takes no more than that", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();
     await Promise.all([ann.app.invite("blurred"), network.clock.run(500)]);
     expect(current(ann).localDescription?.sdp).toContain("candidate:");
-    expect(network.requested("call:signal")).toEqual([]);
+    expect(descriptions(network)).toEqual(["offer"]);
+    expect(current(bob).signalingState).toBe("stable");
     await Promise.all([bob.app.accept("blurred"), network.clock.run(3_000)]);
     expect(descriptions(network)).toEqual(["offer", "answer"]);
     expect(network.requested("call:signal").filter(({ signal }) => signal.kind === "hello")).toEqual([]);
+  });
+
+  it("begins anew when it is taken for less than was offered, and nothing of the offer holds", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([ann.app.invite("blurred"), network.clock.run(500)]);
+    await Promise.all([bob.app.accept("voice"), network.clock.run(6_000)]);
+    for (const side of [ann, bob]) {
+      expect(side.call).toMatchObject({ phase: "live", rung: "voice" });
+      expect(current(side).transceivers.map(({ currentDirection }) => currentDirection).slice(0, 2)).toEqual(["sendrecv", "inactive"]);
+    }
   });
 
   it("becomes a call at once when both invite", async () => {

@@ -260,7 +260,8 @@ export function createCalls(
     if (flow !== null && flow.id !== now.id) stopFlow();
     const { microphone, camera, screen: shared } = now.theirs.media;
     const expecting = microphone === true || camera === true || shared === true;
-    const standing = { open, rung: open ? rung : expected(now), direct, ice: now.ice, recordingId, expecting };
+    const early = now.phase === "ringing" && isMine(now.caller);
+    const standing = { open, early, rung: open ? rung : expected(now), direct, ice: now.ice, recordingId, expecting };
     if (flow === null) startFlow(now, standing);
     else flow.it.update(standing);
     carry();

@@ -45,6 +45,12 @@ export class FakeCalls {
     return this.call?.answered === true && this.rung !== "text" && (this.ice.servers.length > 0 || this.direct);
   }
 
+  /** On which rung a caller may offer while it rings; null: this one may not. */
+  mayOffer(seat: Seat): Call["rung"] | null {
+    const { call } = this;
+    return call !== null && !call.answered && call.caller === seat ? call.parties[seat].rung : null;
+  }
+
   view(seat: Seat): CallState {
     const { call, version, over } = this;
     return {
@@ -58,7 +64,7 @@ export class FakeCalls {
         rung: this.rung,
         direct: this.direct,
         open: this.open,
-        polite: seat === 1,
+        polite: call.caller === null ? seat === 1 : seat !== call.caller,
         mine: call.parties[seat],
         theirs: call.parties[seat === 0 ? 1 : 0],
         recording: call.recording,

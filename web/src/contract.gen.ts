@@ -1,6 +1,6 @@
 // Written by `python -m visavis contract`. Do not edit.
 
-export const CONTRACT = "87d9b4e39200";
+export const CONTRACT = "72289a276759";
 export const RULES_VERSION = 1;
 export const MAX_ICE_SERVERS = 4;
 export const MAX_INTEREST = 40;
@@ -149,7 +149,7 @@ export interface IceServers {
   readonly expiresInMs: number;
 }
 
-/** A call as one member sees it. `ringing`: one has invited, the other has not answered. `rung` and `direct` are what both agree to. Media may flow once `open`; below the rung `blurred`, no video; until `direct`, relayed candidates only. */
+/** A call as one member sees it. `ringing`: one has invited, the other has not answered. `rung` and `direct` are what both agree to. Media may flow once `open`; below the rung `blurred`, no video; until `direct`, relayed candidates only. Who invites may offer while it rings; the answer waits until the call is open. */
 export interface Call {
   readonly id: string;
   readonly phase: "active" | "ringing";

@@ -30,6 +30,8 @@ export interface FlowView {
 /** How the call stands, as far as media is concerned. */
 export interface Standing {
   readonly open: boolean;
+  /** This guest has invited, and it rings. */
+  readonly early: boolean;
   readonly rung: Call["rung"];
   readonly direct: boolean;
   readonly ice: IceServers;
@@ -154,8 +156,8 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
   }
 
   function terms(): Terms {
-    const { open, rung, direct } = standing;
-    return { open, rung, direct, servers: ice.servers };
+    const { open, early, rung, direct } = standing;
+    return { open, early, rung, direct, servers: ice.servers };
   }
 
   // ------------------------------------------------------------------ peer connections
@@ -175,6 +177,11 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
         firstFrameAt ??= env.now();
         sign();
         countConnected();
+      },
+      outdated() {
+        if (peer !== made) return;
+        renew();
+        hello();
       },
       broken: () => peer === made && setup.broken(),
     });
@@ -273,7 +280,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
 
   function receive(push: Signalled): void {
     if (push.callId !== callId || (push.to !== null && push.to !== session)) return;
-    if (!standing.open || peer === null) {
+    if (peer === null || (!standing.open && push.signal.kind === "hello")) {
       // The partner heard first that the call is open.
       if (waiting.length < 64) waiting.push(push);
       return;

@@ -456,9 +456,11 @@ export class Network {
         this.push(partner, "chat:typing", { ...(request as RequestOf<"chat:typing">), seat });
         return done;
       case "call:signal": {
-        if (!talk.calls.open) return { error: { code: "not_agreed" } };
+        const early = talk.calls.mayOffer(seat === 0 ? 0 : 1);
+        if (!talk.calls.open && early === null) return { error: { code: "not_agreed" } };
         const { signal } = request as RequestOf<"call:signal">;
-        const video = talk.calls.rung === "blurred" || talk.calls.rung === "clear";
+        const rung = early ?? talk.calls.rung;
+        const video = rung === "blurred" || rung === "clear";
         if (signal.kind === "description" && !video && /m=video[^m]*a=(sendrecv|sendonly)/.test(signal.sdp)) {
           return { error: { code: "not_agreed" } };
         }

@@ -16,6 +16,8 @@ export type Signal = Hello | Description | Candidate;
 export interface Terms {
   /** Media and signals may flow. */
   readonly open: boolean;
+  /** While it rings: the caller's offer may be said already. The answer waits, and media waits for the answer. */
+  readonly early: boolean;
   readonly rung: Call["rung"];
   readonly direct: boolean;
   readonly servers: readonly IceServer[];
@@ -35,6 +37,8 @@ export interface PeerEvents {
   changed(): void;
   /** The first packet of sound or video came. */
   arrived(): void;
+  /** What was agreed is not what was prepared for: only another connection can begin with it. */
+  outdated(): void;
   /** The browser would not do what negotiation needs. */
   broken(error: unknown): void;
 }
@@ -104,6 +108,8 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
 
   /** Under what terms the offer that waits for an answer was made; null: none waits. */
   let offer: { readonly key: string; readonly restart: boolean; sent: boolean } | null = null;
+  /** Under what terms an answer was made that has to wait until the call is open; null: none waits. */
+  let held: string | null = null;
   let wantsOffer = false;
   let wantsRestart = false;
   let offerTimer: Cancel | null = null;
@@ -251,7 +257,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
 
   /** Says the offer that was made while nothing could be said. */
   function flush(): void {
-    if (offer === null || offer.sent || !terms.open) return;
+    if (offer === null || offer.sent || !(terms.open || terms.early)) return;
     offer.sent = true;
     unanswered = 0;
     sayOffer();
@@ -277,7 +283,8 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
   }
 
   function sayCandidates(): void {
-    if (!terms.open || connection.localDescription === null || (offer !== null && !offer.sent)) return;
+    if (!(terms.open || terms.early) || held !== null) return;
+    if (connection.localDescription === null || (offer !== null && !offer.sent)) return;
     for (const candidate of candidates.slice(said)) events.send(candidate);
     said = candidates.length;
   }
@@ -303,23 +310,53 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
       if (ignoring) return;
       const before = ufragOf(connection.remoteDescription?.sdp);
       if (collision) await rollBack();
-      await connection.setRemoteDescription({ type, sdp });
+      // Until this side has answered, nothing is to be tried, and so nothing can fail: the candidates wait as well.
+      const [bare, waiting] = terms.open ? [sdp, []] : withoutCandidates(sdp);
+      await connection.setRemoteDescription({ type, sdp: bare });
+      early.push(...waiting);
       const restarted = before !== null && before !== ufragOf(sdp);
       if (restarted) wantsRestart = false;
       await arrange();
       newGeneration(restarted);
+      const made = key();
       await answer();
-      said = candidates.length;
-      const { localDescription } = connection;
-      if (localDescription !== null) events.send({ kind: "description", type: "answer", sdp: wished(localDescription.sdp) });
+      held = made;
+      if (terms.open) sayAnswer();
       wantsOffer = wantsRestart;
     }
+    if (held !== null) return;
     for (const candidate of early.splice(0)) await add(candidate);
     // The encodings of a part that was just made for this side hold only from here on in some browsers.
     await dress();
     const unmet = parts.some((part) => part.direction === "sendrecv" && part.currentDirection === "inactive");
     if (type === "offer" && unmet) wantOffer(polite ? YIELD_MS : 0);
     else if (wantsOffer) wantOffer(polite ? YIELD_MS : 0);
+    events.changed();
+  }
+
+  function sayAnswer(): void {
+    held = null;
+    const { localDescription } = connection;
+    if (localDescription === null) return;
+    // A final answer after a provisional one lacks what was gathered in between.
+    const lacking = candidates.filter(({ candidate }) => !localDescription.sdp.includes(candidate));
+    said = candidates.length;
+    events.send({ kind: "description", type: "answer", sdp: withCandidates(wished(localDescription.sdp), lacking) });
+  }
+
+  /** The call is open: says what was prepared while it rang, if it still is what both want. */
+  async function open(): Promise<void> {
+    if (held === null) {
+      flush();
+      return;
+    }
+    if (held !== key()) {
+      events.outdated();
+      return;
+    }
+    sayAnswer();
+    for (const candidate of early.splice(0)) await add(candidate);
+    await dress();
     events.changed();
   }
 
@@ -343,7 +380,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
 
   async function add({ candidate, mid, line, ufrag }: Candidate): Promise<void> {
     if (ignoring) return;
-    if (connection.remoteDescription === null) {
+    if (connection.remoteDescription === null || held !== null) {
       early.push({ kind: "candidate", candidate, mid: mid ?? null, line: line ?? null, ufrag: ufrag ?? null });
       return;
     }
@@ -375,18 +412,19 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
       terms = next;
       const relays = next.direct !== before.terms.direct || JSON.stringify(next.servers) !== JSON.stringify(before.terms.servers);
       if (relays) connection.setConfiguration(configurationOf(next));
+      const opens = next.open && !before.terms.open;
       const differs = key() !== before.key;
-      if (!differs) {
+      if (!differs || (opens && held !== null)) {
         if (next.rung !== before.terms.rung) run(dress);
-        if (next.open && !before.terms.open) run(flush);
+        if (opens) run(open);
         return;
       }
       // What was gathered under other rules is of no use, nor are the addresses the partner has by now.
       if (next.direct !== before.terms.direct) wantsRestart = true;
       run(async () => {
         if (parts.length > 0) await arrange();
-        // An offer that nobody has seen is made anew; one on its way is answered first.
-        if (offer !== null && !offer.sent) await rollBack();
+        // An offer that nobody has seen, or could answer, is made anew; one on its way is answered first.
+        if (offer !== null && (opens || !offer.sent)) await rollBack();
       });
       wantOffer(polite ? YIELD_MS : 0);
     },
@@ -408,7 +446,7 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
       wantOffer();
     },
     repeat() {
-      if (!terms.open) return false;
+      if (!terms.open && !terms.early) return false;
       if (offer?.sent === true) {
         sayOffer();
         return true;
@@ -494,6 +532,29 @@ export function wished(sdp: string): string {
     const kept = parameters.split(";").filter((parameter) => !/^\s*(useinbandfec|usedtx)=/.test(parameter));
     return `a=fmtp:${type} ${[...kept, "useinbandfec=1", "usedtx=1"].join(";")}`;
   });
+}
+
+/** A description without its candidates, and those by themselves. */
+function withoutCandidates(sdp: string): readonly [string, Candidate[]] {
+  const candidates: Candidate[] = [];
+  let line = -1;
+  const kept = sdp.split("\r\n").filter((text) => {
+    if (text.startsWith("m=")) line += 1;
+    if (!text.startsWith("a=candidate:")) return text !== "a=end-of-candidates";
+    candidates.push({ kind: "candidate", candidate: text.slice(2), mid: null, line, ufrag: null });
+    return false;
+  });
+  return [kept.join("\r\n"), candidates];
+}
+
+/** A description with these candidates in their sections. */
+function withCandidates(sdp: string, candidates: readonly Candidate[]): string {
+  const sections = sdp.split(/^(?=m=)/m);
+  for (const { candidate, line } of candidates) {
+    const index = (line ?? 0) + 1;
+    if (sections[index] !== undefined) sections[index] += `a=${candidate}\r\n`;
+  }
+  return sections.join("");
 }
 
 function ufragOf(sdp: string | undefined): string | null {

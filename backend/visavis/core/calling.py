@@ -148,9 +148,12 @@ class Calling:
         """Pass on what was agreed to; drop candidates that were not."""
         seat = self._conversations.seated(peer, asked.conversation_id)
         call = self._call(seat, asked.call_id)
-        if not call.open:
+        early = call.may_offer(seat.number)
+        if not call.open and not early:
             raise Refused("not_agreed")
-        signal = self._allowed(call, asked.signal)
+        # What a caller offers while it rings is for the other to take or to refuse.
+        video = calls.is_video(call.parties[seat.number].rung) if early else call.video
+        signal = self._allowed(asked.signal, relay_only=early or not call.direct, video=video)
         if signal is not None:
             self._conversations.push_others(
                 seat,
@@ -164,11 +167,10 @@ class Calling:
             )
         return _DONE
 
-    def _allowed(self, call: calls.Call, signal: Signal) -> Signal | None:
-        relay_only = not call.direct
+    def _allowed(self, signal: Signal, *, relay_only: bool, video: bool) -> Signal | None:
         match signal:
             case Description(type=kind, sdp=text):
-                return Description(type=kind, sdp=sdp.clean(text, relay_only=relay_only, video=call.video))
+                return Description(type=kind, sdp=sdp.clean(text, relay_only=relay_only, video=video))
             case Candidate(candidate=text):
                 kept = sdp.candidate(text, relay_only=relay_only)
                 if kept is None:

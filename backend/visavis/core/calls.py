@@ -15,8 +15,14 @@ from visavis.contract import CallOver, CallState, IceServers, Media, Mode, Refus
 
 RUNGS: tuple[Rung, ...] = ("text", "voice", "blurred", "clear")
 _HEIGHT = {rung: height for height, rung in enumerate(RUNGS)}
+
 BEGINS_AT: dict[Mode, Rung] = {"text": "text", "voice": "voice", "video": "blurred"}
 """What looking for a stranger in a mode agrees to."""
+
+
+def is_video(rung: Rung) -> bool:
+    """Whether video may be sent on this rung, blurred or clear."""
+    return _HEIGHT[rung] >= _HEIGHT["blurred"]
 
 
 class Consent(msgspec.Struct, frozen=True):
@@ -73,12 +79,19 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def video(self) -> bool:
         """Whether video may flow, blurred or clear."""
-        return self.open and _HEIGHT[self.rung] >= _HEIGHT["blurred"]
+        return self.open and is_video(self.rung)
 
     @property
     def meant_as_video(self) -> bool:
         """Whether anybody asked for more than sound."""
-        return any(_HEIGHT[party.rung] >= _HEIGHT["blurred"] for party in self.parties)
+        return any(is_video(party.rung) for party in self.parties)
+
+    def may_offer(self, seat: int) -> bool:
+        """Whether this member may offer before the other has answered: media needs the answer, which has to wait.
+
+        So an invitation that is accepted is a connection a moment later.
+        """
+        return not self.answered and self.caller == seat and (self.relay or self.parties[seat].direct)
 
     def consent(self, conversation: str) -> Consent | None:
         """The consent of both to the recording under way, if there is one."""
@@ -227,7 +240,8 @@ def view(conversation: str, state: State, seat: int, ice: IceServers) -> CallSta
             rung=call.rung,
             direct=call.direct,
             open=call.open,
-            polite=seat % 2 == 1,
+            # Who invites offers, while it rings already.
+            polite=seat % 2 == 1 if call.caller is None else seat != call.caller,
             mine=_party(call.parties[seat]),
             theirs=_party(call.parties[1 - seat]),
             recording=(

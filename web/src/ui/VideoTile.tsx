@@ -59,7 +59,7 @@ export function VideoTile({ stream, label, testid, mirrored = false, soft = fals
       muted
       onLoadedData={() => setShows(true)}
       onEmptied={() => setShows(false)}
-      className={`absolute inset-0 size-full transition-opacity duration-300 ${shows ? "" : "opacity-0"} ${(fills || soft) && !whole ? "object-cover" : "object-contain"} ${mirrored ? "mirror" : ""} ${soft ? "soft-picture" : ""}`}
+      className={`absolute transition-opacity duration-300 ${soft ? "soft-picture" : "inset-0 size-full"} ${shows ? "" : "opacity-0"} ${(fills || soft) && !whole ? "object-cover" : "object-contain"} ${mirrored ? "mirror" : ""}`}
     />
   );
 }

@@ -21,7 +21,7 @@ from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
-from visavis.core import collections, notes
+from visavis.core import collections, notes, tasks
 from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
@@ -201,6 +201,14 @@ class Visavis:
 
         if self._turn is not None and not s.redis_url and s.private_recorder:
             await self._start_recorder(redis_url, data_dir)
+        standstill = tasks.Standstill()
+        standstill.start()
+        ends(standstill.stop)
+        metrics.gauge(
+            "event_loop_stall_seconds",
+            "Longest that this worker's event loop stood still in the last ten seconds.",
+            lambda: standstill.seconds,
+        )
         await liveness.start()
         ends(liveness.stop)
         await bus.start(lambda note: conversations.receive(notes.decode(note)), liveness.hurry)

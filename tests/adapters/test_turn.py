@@ -26,14 +26,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from rig import ROOT, free_port, missing
 from visavis.adapters import turn as adapter
-from visavis.adapters.turn import CONFIGURATION, PrivateTurn, TurnFailed, TurnServers, sign
+from visavis.adapters.turn import PrivateTurn, TurnFailed, TurnServers, sign
 
 CHECK = ROOT / "turn" / "check"
 ROTATE = ROOT / "turn" / "rotate-secret"
 FILE = (ROOT / "turn" / "turnserver.conf").read_text(encoding="utf-8")
 DENIED = [line.partition("=")[2] for line in FILE.splitlines() if line.startswith("denied-peer-ip=")]
 PUBLIC = ["--peer", "9.9.9.9", "--peer", "1.0.0.1"]
-QUOTA = int(re.findall(r"^user-quota=(\d+)", CONFIGURATION.read_text(), re.MULTILINE)[0])
+QUOTA = int(re.findall(r"^user-quota=(\d+)", FILE, re.MULTILINE)[0])
 
 ALLOCATE, REFRESH, PERMIT = 0x003, 0x004, 0x008
 USERNAME, INTEGRITY, ERROR, LIFETIME = 0x06, 0x08, 0x09, 0x0D

@@ -1,7 +1,42 @@
-"""Background tasks that run until they are ended."""
+"""Background tasks that run until they are ended, and how long the event loop they share stands still."""
 
 import asyncio
+import collections
 from collections.abc import Iterable
+
+LOOK = 0.02
+"""Seconds between looks at the event loop's clock."""
+REMEMBERED = 500
+"""Looks remembered: some ten seconds."""
+
+
+class Standstill:
+    """How long at most the event loop stood still of late: everybody on this worker waits while it does."""
+
+    def __init__(self) -> None:
+        self._late: collections.deque[float] = collections.deque([0.0], REMEMBERED)
+        self._next: asyncio.TimerHandle | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The longest of the last ten seconds or so."""
+        return max(self._late)
+
+    def start(self) -> None:
+        """Begin to look."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + LOOK
+
+        def look() -> None:
+            self._late.append(loop.time() - due)
+            self.start()
+
+        self._next = loop.call_at(due, look)
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._next is not None:
+            self._next.cancel()
 
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:

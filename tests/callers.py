@@ -76,15 +76,14 @@ def fake_devices(folder: Path, voice: Voice) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     red, green, blue = (value / 255 for value in voice.colour)
     luma = 16 + 65.481 * red + 128.553 * green + 24.966 * blue
-    planes = [
-        bytes([round(luma)]) * (640 * 480),
-        bytes([round(128 - 37.797 * red - 74.203 * green + 112 * blue)]) * (320 * 240),
-        bytes([round(128 + 112 * red - 93.786 * green - 18.214 * blue)]) * (320 * 240),
-    ]
-    with (folder / "camera.y4m").open("wb") as file:
-        file.write(b"YUV4MPEG2 W640 H480 F20:1 Ip A1:1 C420jpeg\n")
-        for _ in range(4):
-            file.write(b"FRAME\n" + b"".join(planes))
+    picture = b"".join(
+        (
+            bytes([round(luma)]) * (640 * 480),
+            bytes([round(128 - 37.797 * red - 74.203 * green + 112 * blue)]) * (320 * 240),
+            bytes([round(128 + 112 * red - 93.786 * green - 18.214 * blue)]) * (320 * 240),
+        )
+    )
+    film(folder / "camera.y4m", picture)
     with wave.open(str(folder / "microphone.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -97,6 +96,14 @@ def fake_devices(folder: Path, voice: Voice) -> list[str]:
         f"--use-file-for-fake-audio-capture={folder / 'microphone.wav'}",
         "--autoplay-policy=no-user-gesture-required",
     ]
+
+
+def film(path: Path, picture: bytes) -> None:
+    """A film of 640x480 that shows one picture (planar YUV 4:2:0)."""
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F20:1 Ip A1:1 C420jpeg\n")
+        for _ in range(4):
+            file.write(b"FRAME\n" + picture)
 
 
 class Caller(Person):

@@ -85,6 +85,25 @@ describe("an invitation", () => {
     }
   });
 
+  it.each([
+    ["taken back", "ann", "cancelled"],
+    ["declined", "bob", "declined"],
+  ] as const)("that is %s without a network is so for the partner once it is back", async (_, who, what) => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([ann.app.invite("voice"), network.clock.run(500)]);
+    const [one, other] = who === "ann" ? [ann, bob] : [bob, ann];
+    network.down = true;
+    network.cut(one);
+    await Promise.all([one.app.endCall(), network.clock.run(100)]);
+    expect(one.moments.at(-1)).toBe("quiet");
+    network.down = false;
+    await network.clock.run(10_000);
+    expect([ann.app.call.get(), bob.app.call.get()]).toEqual([null, null]);
+    expect(one.talk.calls).toMatchObject([{ what, by: "me" }]);
+    expect(other.talk.calls).toMatchObject([{ what, by: "partner" }]);
+  });
+
   it("says who was missed", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();
@@ -166,6 +185,19 @@ describe("a call", () => {
     await network.clock.run(10_000);
     expect(ann.app.call.get()).toBeNull();
     expect(ann.talk.calls).toMatchObject([{ what: "hung_up", by: "me" }]);
+    expect(bob.talk.calls).toMatchObject([{ what: "hung_up", by: "partner" }]);
+  });
+
+  it("is hung up for the partner once the link is back, without a reload as well", async () => {
+    const [network, ann, bob] = await called();
+    network.down = true;
+    network.cut(ann);
+    await Promise.all([ann.app.endCall(), network.clock.run(100)]);
+    network.down = false;
+    await network.clock.run(10_000);
+    expect(ann.app.call.get()).toBeNull();
+    expect(ann.talk.calls).toMatchObject([{ what: "hung_up", by: "me" }]);
+    expect(bob.app.call.get()).toBeNull();
     expect(bob.talk.calls).toMatchObject([{ what: "hung_up", by: "partner" }]);
   });
 

@@ -151,6 +151,8 @@ export function createCalls(
     if (before !== null && before !== call?.id) over(before, state.over?.id === before ? state.over : null);
     if (state.over !== null && state.over.id !== before && state.over.id !== call?.id) over(state.over.id, state.over);
     if (call !== null && call.id !== known) begun(call, anew);
+    // It was left while the link was away, and the server has not heard of it.
+    if (call !== null && current() === null && (anew || call.id !== known)) void sayEnd(call.id, "hung_up");
     if (call !== null) forgetLess(call.mine);
     apply();
   }
@@ -158,9 +160,7 @@ export function createCalls(
   function begun(now: Call, anew: boolean): void {
     resumed = anew && now.phase === "active";
     less = {};
-    if (kept?.callId === now.id) {
-      if (kept.left) void sayEnd(now.id, "hung_up");
-    } else keep({ callId: now.id, liveSince: null, left: false });
+    if (kept?.callId !== now.id) keep({ callId: now.id, liveSince: null, left: false });
     early = early.filter((push) => push.callId === now.id);
   }
 

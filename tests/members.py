@@ -293,7 +293,7 @@ class Studio:
 
     async def places(self) -> list[str]:
         """The recordings that have a place somewhere."""
-        found = [await self._redis.hkeys(f"v:made:{name}") for name in await self.recorders.living()]
+        found = [await self._redis.hkeys(f"v:made:{name}") for name in await self.recorders.loads()]
         return [key.decode() for keys in found for key in keys if key]
 
     async def record(self, *members: Member, begin: bool = True) -> Ongoing:

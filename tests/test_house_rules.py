@@ -101,6 +101,14 @@ def test_a_worker_holds_no_codecs_in_its_memory() -> None:
         assert told.stdout.split() == [], root
 
 
+def test_nobody_but_the_state_machine_makes_a_consent_to_a_recording() -> None:
+    """What a recorder starts on can only come out of both members' agreement."""
+    makers = {
+        name for name, source in SOURCES.items() if re.search(r"\bConsent\(", source.replace("class Consent(", ""))
+    }
+    assert makers == {"core/calls.py"}
+
+
 def test_the_rules_stand_on_nothing_but_the_standard_library_and_the_contract() -> None:
     """And on msgspec, and rustworkx for the matching."""
     allowed = {*sys.stdlib_module_names, "msgspec", "visavis"}

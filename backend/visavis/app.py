@@ -1,6 +1,7 @@
 """The composition root: every part is built here, by constructor, and lives and ends here."""
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from visavis.adapters.redis import DirectedBus, Recorders, State, connect
 from visavis.adapters.shelf import Folder
 from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
+from visavis.adapters.turn import PrivateTurn
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
 from visavis.core import collections, notes, tasks
@@ -62,6 +64,7 @@ class Visavis:
         self.worker = new_id()
         self.address = ""
         self._ends = AsyncExitStack()
+        self._stopping = False
 
     async def start(self) -> None:
         """Build and start every part, in order; afterwards guests are served at `address`.
@@ -76,6 +79,7 @@ class Visavis:
 
     async def stop(self) -> None:
         """Ask clients to go elsewhere, then end every part in the reverse order; done within 10 seconds."""
+        self._stopping = True
         await self._ends.aclose()
 
     async def _start(self) -> None:
@@ -190,6 +194,7 @@ class Visavis:
             authorize=self._authorize,
             metrics=metrics.text,
             metrics_token=s.metrics_token,
+            alone=not s.origins,
             minimum_age=s.minimum_age,
             guests_per_window=s.guests_per_window,
             trust_forwarded=s.trust_forwarded,
@@ -199,8 +204,9 @@ class Visavis:
             web_dir=Path(s.web_dir) if s.web_dir else ROOT / "web" / "dist",
         )
 
+        recorder = None
         if self._turn is not None and not s.redis_url and s.private_recorder:
-            await self._start_recorder(redis_url, data_dir)
+            recorder = await self._start_recorder(redis_url, data_dir)
         standstill = tasks.Standstill()
         standstill.start()
         ends(standstill.stop)
@@ -223,6 +229,9 @@ class Visavis:
         ends(matchmaker.stop)
         await web.SockSite(runner, listener).start()
         ends(gateway.drain, DRAIN_SECONDS)
+        if recorder is not None:
+            # What is being recorded is finished while guests are asked to go elsewhere.
+            ends(recorder.dismiss)
         log.info("serving", extra={"worker": self.worker})
 
     # ------------------------------------------------------------------ what only the root can join
@@ -240,7 +249,7 @@ class Visavis:
         if not s.turn_urls:
             if not turn.available():
                 return None
-            private = turn.PrivateTurn()
+            private = PrivateTurn()
             try:
                 await private.start()
             except turn.TurnFailed as error:
@@ -248,12 +257,13 @@ class Visavis:
                 log.warning("private_turn_failed", extra={"why": str(error)[-500:]})
                 return None
             self._ends.push_async_callback(private.stop)
+            self._keep_running("turnserver", private)
             self._turn_urls, self._turn_secrets = " ".join(private.urls), private.secret
         if not self._turn_secrets:
             raise CannotServe("VISAVIS_TURN_URLS needs VISAVIS_TURN_SECRETS: the secret the TURN servers were given")
         return turn.TurnServers(tuple(self._turn_urls.split()), tuple(self._turn_secrets.split()), s.turn_seconds)
 
-    async def _start_recorder(self, redis_url: str, data_dir: Path) -> None:
+    async def _start_recorder(self, redis_url: str, data_dir: Path) -> PrivateRecorder | None:
         recorder = PrivateRecorder(
             {
                 **os.environ,
@@ -267,8 +277,30 @@ class Visavis:
             await recorder.start()
         except RecorderFailed as error:
             log.warning("private_recorder_failed", extra={"why": str(error)})
-            return
+            return None
         self._ends.push_async_callback(recorder.stop)
+        self._keep_running("recorder", recorder)
+        return recorder
+
+    def _keep_running(self, name: str, part: PrivateTurn | PrivateRecorder) -> None:
+        """Start a child process anew whenever it ends by itself."""
+
+        async def keep() -> None:
+            while True:
+                await part.ended()
+                if self._stopping:
+                    return
+                log.error("private_part_ended", extra={"part": name})
+                for delay in itertools.chain((0, 1, 2, 5), itertools.repeat(15)):
+                    await part.stop()
+                    await asyncio.sleep(delay)
+                    try:
+                        await part.start()
+                        break
+                    except (turn.TurnFailed, RecorderFailed, OSError):
+                        log.exception("private_part_failed", extra={"part": name})
+
+        self._ends.push_async_callback(tasks.end, [asyncio.get_running_loop().create_task(keep())])
 
     def _ice_servers(self, guest: str) -> IceServers:
         if self._turn is None:

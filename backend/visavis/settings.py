@@ -70,7 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, _about("A recording can be downloaded for this long, then it is gone.", ge=1)
     ] = 86_400
     metrics_token: Annotated[
-        str, _about("Bearer token for reading /metrics. Empty: only from this machine, past no proxy.")
+        str, _about("Bearer token for reading /metrics. Empty: only from this machine, and only without ORIGINS.")
     ] = ""
 
     minimum_age: Annotated[int, _about("Youngest age, in years, that may enter.", ge=0, le=120)] = 18

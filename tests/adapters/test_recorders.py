@@ -54,7 +54,7 @@ async def test_without_recorders_there_is_none_to_ask(register: Register) -> Non
     await going.resign()
     await asyncio.sleep(0.15)
     assert await register.workers.claim(new_id()) is None
-    assert await register.workers.living() == set()
+    assert await register.workers.loads() == {}
 
 
 async def test_a_place_given_back_is_heard_with_the_next_beat(register: Register) -> None:

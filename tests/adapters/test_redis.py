@@ -502,13 +502,16 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     await one.allow("x", 1, 10_000)
     await one.touch([(a.id, 1), (b.id, 1)])
     await one.reap("two")
+    recorder = adapter.Recorders(workers.raw, "recorder")
+    await recorder.beat(1, b"{}", [])
+    assert await recorder.claim("recording") == "recorder"
 
     documented = dict(re.findall(r"^  (\w+)(?::\{\w+\})? +(.*)$", adapter.__doc__ or "", re.MULTILINE))
     without_end = {name for name, about in documented.items() if "TTL" not in about and "(" in about} - {
         "round",
         "limit",
     }
-    assert without_end == {"workers", "stats", "waiting", "tickets"}
+    assert without_end == {"workers", "stats", "waiting", "tickets", "recorders"}
     seen = set()
     async for key in workers.raw.scan_iter(count=1000):
         prefix, name = key.decode().split(":")[:2]

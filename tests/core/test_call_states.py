@@ -275,6 +275,26 @@ def test_a_state_survives_being_kept(state: State) -> None:
     assert calls.unpack(calls.pack(running)) == running
 
 
+def test_a_state_that_presumes_more_than_a_member_agreed_to_is_noticed() -> None:
+    """Only the member itself can have said so; less is always believed, and so is another call."""
+    known = changed(accepted(invited(0)), 1, rung="voice")
+    for more in ({"rung": "clear"}, {"direct": True}):
+        said = changed(known, 1, **more)
+        assert calls.presumes(known, said, 1)
+        assert not calls.presumes(known, said, 0)
+        assert not calls.presumes(said, known, 1)
+    assert not calls.presumes(known, accepted(invited(1, "clear"), "clear"), 1)
+
+
+def test_a_call_of_which_nothing_is_certain_ends_for_both() -> None:
+    """Nobody hung up, and nobody is said to have."""
+    over = calls.lost(accepted(invited(0)))
+    assert over.call is None
+    assert over.over is not None
+    assert (over.over.reason, over.over.by) == ("failed", None)
+    assert calls.lost(State(4)).version == 5
+
+
 # --------------------------------------------------------------------------- any sequence of events
 
 

@@ -126,10 +126,19 @@ def test_a_place_kept_for_video_passes(direction: str) -> None:
     assert f"a={direction}" in clean(offer(section(), section("video", "1", direction)), video=False)
 
 
+@pytest.mark.parametrize("more", ["a=sendrecv", "a=recvonly", "a=mid:2", "a=setup:active", "a=ice-ufrag:efgh"])
+def test_what_a_section_says_twice_is_refused(more: str) -> None:
+    """Of two directions one reader takes the first and another the last: video would pass for none."""
+    with pytest.raises(Refused, match="description_refused"):
+        clean(offer(section(), section("video", "1", "recvonly", more)), video=False)
+
+
 def test_a_direction_for_the_whole_session_does_not_hide_video() -> None:
-    """A section that says nothing of its own counts as sending."""
+    """No browser says one; a section that says nothing of its own counts as sending."""
     lines = [line for line in section("video", "1", "x") if line != "a=x"]
     with pytest.raises(Refused, match="not_agreed"):
+        clean(offer(section(), lines), video=False)
+    with pytest.raises(Refused, match="description_refused"):
         clean(offer(section(), lines, session=("a=inactive",)), video=False)
 
 

@@ -1,6 +1,8 @@
 """Calls through the whole server, on one worker and on two: what the one asks, the other's client is told."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest_asyncio
 import redis.asyncio as redis
 
 from crowd import Crowd
-from rig import Guest, Service, Worker, arrive, meet
+from rig import Guest, Service, Worker, arrive, free_port, meet, missing
+from visavis.adapters import turn
 from visavis.core.identity import new_id
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -183,12 +186,12 @@ async def test_a_caller_may_offer_while_it_rings_and_the_answer_has_to_wait(rela
     pair = relayed
     state = (await pair.ask(pair.a, "call:invite", rung="blurred"))["ok"]
     call_id = state["call"]["id"]
-    for signal in (
+    for said in (
         {"kind": "candidate", "candidate": HOST},
         offer("video"),
         {"kind": "candidate", "candidate": RELAYED},
     ):
-        assert "ok" in await pair.signal(pair.a, call_id, signal)
+        assert "ok" in await pair.signal(pair.a, call_id, said)
     heard = [(await pair.b.next("call:signal"))["signal"] for _ in range(2)]
     assert [one["kind"] for one in heard] == ["description", "candidate"]
     assert "typ relay" in heard[1]["candidate"]
@@ -306,6 +309,101 @@ async def test_a_call_survives_a_redis_that_lost_everything(tmp_path: Path, rela
         await service.stop()
 
 
+async def emptied(service: Service) -> None:
+    async with redis.from_url(service.valkey.url) as raw:
+        await raw.flushall()
+
+
+@pytest.mark.parametrize("mode", ["video", "text"])
+async def test_what_redis_and_every_worker_forgot_is_not_agreed_to_any_more(
+    tmp_path: Path, relays: dict[str, str], mode: str
+) -> None:
+    """After a hang-up, all is restarted empty: both come back by their claims, to a conversation without a call."""
+    service = await Service(tmp_path, **relays).start()
+    try:
+        url = service.workers[0].url
+        a, b = await arrive(url), await arrive(url)
+        pair = Pair(a, b, await meet(a, b, mode=mode))
+        if mode == "video":
+            call_id = a.pushes[-1][1]["conversation"]["call"]["call"]["id"]
+            await pair.ask(a, "call:end", callId=call_id)
+        await asyncio.gather(a.hang_up(), b.hang_up())
+        await emptied(service)
+        other = await service.add()
+        for guest in (a, b):
+            state = await guest.connect(other.url, claim=guest.claim)
+            assert state["conversation"]["id"] == pair.conversation
+            assert state["conversation"]["call"]["call"] is None
+        assert (await pair.ask(a, "call:invite", rung="voice"))["ok"]["call"]["phase"] == "ringing"
+        await asyncio.gather(a.hang_up(), b.hang_up())
+    finally:
+        await service.stop()
+
+
+async def test_an_older_state_that_was_put_back_ends_the_call(tmp_path: Path, relays: dict[str, str]) -> None:
+    """Rather than bring a consent back that was withdrawn in between."""
+    service = await Service(tmp_path, **relays).start()
+    try:
+        a, b = await arrive(service.workers[0].url), await arrive((await service.add()).url)
+        pair = Pair(a, b, await meet(a, b))
+        call_id = await pair.call("clear")
+        key = f"v:conversation:{pair.conversation}"
+        async with redis.from_url(service.valkey.url) as raw:
+            before = await raw.hgetall(key)
+            await pair.ask(a, "call:set", callId=call_id, rung="voice")
+            await b.next("call:state", lambda push: push["call"]["rung"] == "voice")
+            said = {guest: len(guest.pushes) for guest in (a, b)}
+            await raw.hset(key, mapping=before)
+        for guest in (a, b):
+            told = await guest.next("call:state", lambda push: push["call"] is None)
+            assert told["over"]["reason"] == "failed"
+        for guest, already in said.items():
+            rungs = {
+                push["call"]["rung"] for name, push in guest.pushes[already:] if name == "call:state" and push["call"]
+            }
+            assert "clear" not in rungs
+        assert "ok" in await pair.ask(a, "call:invite", rung="voice")
+        await asyncio.gather(a.hang_up(), b.hang_up())
+    finally:
+        await service.stop()
+
+
+async def test_descriptions_are_passed_on_at_a_browsers_pace(relayed: Pair) -> None:
+    """Each makes the other side work; hundreds are refused for a while, and the call goes on."""
+    pair = relayed
+    call_id = await pair.call("voice")
+    answers = [await pair.signal(pair.a, call_id, offer()) for _ in range(60)]
+    refused = [answer["error"] for answer in answers if "error" in answer]
+    assert len(refused) >= 10
+    assert {error["code"] for error in refused} == {"rate_limited"}
+    assert "ok" in await pair.signal(pair.b, call_id, offer())
+    assert "ok" in await pair.signal(pair.a, call_id, {"kind": "candidate", "candidate": RELAYED})
+
+
+async def test_a_relay_that_dies_is_started_anew(tmp_path: Path) -> None:
+    """On the same port, with the same secret: credentials given out before go on working."""
+    if not turn.available():
+        missing("turnserver is missing")
+    worker = await Worker(tmp_path, VISAVIS_TURN_URLS="", VISAVIS_PRIVATE_RECORDER="false", VISAVIS_ORIGINS="").start()
+    try:
+        assert worker.process is not None
+
+        def relay() -> int | None:
+            for child in Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children").read_text().split():
+                if Path(f"/proc/{child}/comm").read_text().strip() == "turnserver":
+                    return int(child)
+            return None
+
+        first = relay()
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(15):
+            while relay() in (None, first):
+                await asyncio.sleep(0.05)
+    finally:
+        assert await worker.stop() == 0
+
+
 async def test_metrics_count_calls_and_name_nobody(
     worker_with: WorkerWith, relays: dict[str, str], crowd: Crowd
 ) -> None:
@@ -314,6 +412,8 @@ async def test_metrics_count_calls_and_name_nobody(
     a, b = await crowd.arrive(worker.url), await crowd.arrive(worker.url)
     pair = Pair(a, b, await crowd.meet(a, b))
     call_id = await pair.call()
+    unknown = await pair.ask(a, "call:experience", callId=new_id(), what="connected", path="relay")
+    assert unknown["error"]["code"] == "no_such_call"
     for _ in range(2):
         await pair.ask(a, "call:experience", callId=call_id, what="connected", path="relay", firstFrameMs=420)
     await pair.ask(b, "call:experience", callId=call_id, what="failed", cause="no_path")
@@ -324,7 +424,12 @@ async def test_metrics_count_calls_and_name_nobody(
         async with session.get(f"{worker.url}/metrics", headers={"X-Forwarded-For": "127.0.0.1"}) as response:
             assert response.status == 404
         closed = await worker_with(**relays, VISAVIS_METRICS_TOKEN="m" * 20)
-        async with session.get(f"{closed.url}/metrics") as response:
+        for headers in ({}, {"Authorization": "Bearer é"}):
+            async with session.get(f"{closed.url}/metrics", headers=headers) as response:
+                assert response.status == 404
+        port = free_port()
+        public = await worker_with(**relays, VISAVIS_PORT=str(port), VISAVIS_ORIGINS=f"http://127.0.0.1:{port}")
+        async with session.get(f"{public.url}/metrics") as response:
             assert response.status == 404
         async with session.get(f"{closed.url}/metrics", headers={"Authorization": "Bearer " + "m" * 20}) as response:
             assert response.status == 200

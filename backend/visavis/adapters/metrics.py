@@ -19,7 +19,6 @@ class Metrics:
                 ("call_failures", "Members whose call found no connection, by cause.", ("cause",)),
                 ("ice_restarts", "Broken paths that were mended, by cause.", ("cause",)),
                 ("candidates_dropped", "Candidates not passed on because they were not agreed to.", ()),
-                ("recordings", "Recordings, by how they ended.", ("outcome",)),
             )
         }
         self._durations = {

@@ -18,7 +18,7 @@ Keys, all under `v:`, all with a TTL or named reason:
   limit:{name}        counters (their window)
   recorders           sorted set: recorder by expiry (members leave when found expired)
   recorder:{id}       hash: places, load (lease TTL)
-  made:{recorder}     hash: recording by the time it got its place there (a day after the recorder's last beat)
+  made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
 """
 
 import asyncio
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 _LUA = Path(__file__).parent / "lua"
 # A script that frees memory or only marks things must run when memory is full, and so must the lease, without
 # which everybody would be away; the others are refused whole before they begin: nothing is left half done.
-_ALLOW_OOM = {"beat", "disconnect", "end", "leave", "reap", "release", "touch"}
+_ALLOW_OOM = {"beat", "call", "disconnect", "end", "leave", "reap", "release", "touch"}
 
 ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000
@@ -141,10 +141,12 @@ class State:
         claimed: tuple[str, str, bytes] = ("", "", b"")
         if claim is not None:
             claimed = (claim.id, " ".join(m.guest for m in claim.members), _pack(claim))
-        epoch, before, record, places, call = await self._run(
+        epoch, before, record, places, version, call = await self._run(
             "connect", guest.id, self._worker, self._lease_ms, self._session_ms, *claimed
         )
-        return Connected(epoch, before.decode(), _record.decode(record) if record else None, _workers(places), call)
+        return Connected(
+            epoch, before.decode(), _record.decode(record) if record else None, _workers(places), version, call
+        )
 
     async def disconnect(self, guest: str, epoch: int) -> Workers | None:
         places = await self._run("disconnect", guest, self._worker, epoch)
@@ -414,9 +416,9 @@ class Recorders:
         prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
         self._scripts = {
             name: client.register_script(
-                f"#!lua flags=allow-oom\n{prelude}\n{(_LUA / f'{name}.lua').read_text(encoding='utf-8')}"
+                f"#!lua{flags}\n{prelude}\n{(_LUA / f'{name}.lua').read_text(encoding='utf-8')}"
             )
-            for name in ("recorder_beat", "recorder_claim")
+            for name, flags in (("recorder_beat", " flags=allow-oom"), ("recorder_claim", ""))
         }
 
     async def claim(self, recording: str) -> str | None:
@@ -426,8 +428,8 @@ class Recorders:
     async def release(self, recorder: str, recording: str) -> None:
         await self._ask(self._redis.hdel(f"v:made:{recorder}", recording))
 
-    async def living(self) -> set[str]:
-        return set(await self.loads())
+    async def makes(self, recorder: str, recording: str) -> bool:
+        return bool(await self._ask(self._redis.hexists(f"v:made:{recorder}", recording)))
 
     async def loads(self) -> dict[str, bytes]:
         names = [name.decode() for name in await self._ask(self._redis.zrange("v:recorders", 0, -1))]

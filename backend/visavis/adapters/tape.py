@@ -55,6 +55,16 @@ class Tape:
         return self._process.stdout.at_eof()
 
 
+_PASSED_ON = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VISAVIS_LOG_LEVEL")
+
+
+def _environment() -> dict[str, str]:
+    """What a process that decodes strangers' media may know: none of the service's secrets."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    # A thread's own heap for each decoder costs more than it brings.
+    return {**passed_on, "MALLOC_ARENA_MAX": "2"}
+
+
 async def load(first: tape.Load) -> Tape:
     """Start a process for this recording. Raises OSError."""
     Path(first.folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,8 +74,7 @@ async def load(first: tape.Load) -> Tape:
         "visavis.adapters.recorder",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        # A thread's own heap for each decoder costs more than it brings.
-        env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+        env=_environment(),
         start_new_session=True,
         preexec_fn=children.before_exec,
     )

@@ -114,6 +114,11 @@ class PrivateTurn:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    async def ended(self) -> None:
+        """Wait until the process is gone, for whatever reason. It can be started anew, on the same port."""
+        assert self._process is not None
+        await self._process.wait()
+
     @property
     def pid(self) -> int:
         """The process, once started."""

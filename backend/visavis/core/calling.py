@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
 LOOKS_FOR_RECORDER_MS = 300
+MOST_DESCRIBED = 40
+DESCRIBED_SECONDS = 10.0
+"""Descriptions a member may send in so many seconds."""
 TRIES = 5
 """Times a change is worked out anew because another came first."""
 
@@ -76,6 +79,10 @@ class CallBook:
         if self.calling is not None:
             self.calling.changed(peer, seat, before)
 
+    def contradicted(self, peer: Peer, seat: Seat) -> None:
+        if self.calling is not None:
+            self.calling.contradicted(peer, seat)
+
     def recorded(self, peer: Peer, note: notes.Recorded) -> None:
         if self.calling is not None:
             self.calling.recorded(peer, note)
@@ -107,8 +114,8 @@ class Calling:
         self._tasks: set[asyncio.Task[None]] = set()
         self.recorders: dict[str, bytes] = {}
         """The living recorders, and what they say of themselves."""
-        self._waiting: set[str] = set()
-        """Recordings for which there was no recorder yet at the last look."""
+        self._missing: set[str] = set()
+        """Recordings that no recorder was found to make at the last look."""
         book.calling = self
 
     # ------------------------------------------------------------------ what members ask
@@ -151,6 +158,8 @@ class Calling:
         early = call.may_offer(seat.number)
         if not call.open and not early:
             raise Refused("not_agreed")
+        if isinstance(asked.signal, Description):
+            self._spare(seat)
         # What a caller offers while it rings is for the other to take or to refuse.
         video = calls.is_video(call.parties[seat.number].rung) if early else call.video
         signal = self._allowed(asked.signal, relay_only=early or not call.direct, video=video)
@@ -180,14 +189,26 @@ class Calling:
             case _:
                 return signal
 
+    @staticmethod
+    def _spare(seat: Seat) -> None:
+        """Each description makes the other side's browser work: no browser makes many. Raises Refused."""
+        now = time.monotonic()
+        seat.described = [at for at in seat.described if now - at < DESCRIBED_SECONDS]
+        if len(seat.described) >= MOST_DESCRIBED:
+            raise Refused("rate_limited", retryInMs=int((seat.described[0] + DESCRIBED_SECONDS - now) * 1000) + 1)
+        seat.described.append(now)
+
     def experience(self, peer: Peer, asked: CallExperience) -> Done:
         """Count how the call went: a connection and a failure once for each member and call."""
         seat = self._conversations.seated(peer, asked.conversation_id)
-        told = (asked.call_id, asked.what)
+        call, over = seat.call.call, seat.call.over
+        if asked.call_id not in (call.id if call else None, over.id if over else None):
+            raise Refused("no_such_call")
         if asked.what != "restarted":
-            if told in seat.told:
+            seat.told = {told for told in seat.told if told[0] == asked.call_id}
+            if (asked.call_id, asked.what) in seat.told:
                 return _DONE
-            seat.told.add(told)
+            seat.told.add((asked.call_id, asked.what))
         match asked.what:
             case "connected":
                 self._meter.count("calls_connected", path=asked.path)
@@ -250,19 +271,28 @@ class Calling:
         if peer.seat is not seat:
             return False
         state = seat.call
+        stands = state.version
         for _ in range(TRIES):
             after = transition(state, seat.number)
             if after.version == state.version:
                 return False
-            other = await self._seats.swap_call(seat.record.id, state.version, after.version, calls.pack(after))
+            packed = calls.pack(after)
+            other = await self._seats.swap_call(seat.record.id, stands, after.version, packed)
             if peer.seat is not seat:
                 return False
-            if other is None:
+            # What was asked again, because the first answer was lost, finds itself.
+            if other is None or other == packed:
                 self._count(state, after)
                 self._conversations.call_is(peer, seat, after)
                 self._follow(peer, seat, state, after)
                 return True
-            state = calls.unpack(other)
+            found = calls.unpack(other) if other else self._book.begin(seat.record)
+            stands = found.version
+            if found.version <= seat.call.version and found != seat.call:
+                # Redis came back with something older than what is known here.
+                found = msgspec.structs.replace(found, version=seat.call.version)
+                transition = _end_what_is_lost
+            state = found
         raise Refused("busy", retryInMs=200)
 
     def _count(self, before: calls.State, after: calls.State) -> None:
@@ -276,8 +306,6 @@ class Calling:
 
     def _follow(self, peer: Peer, seat: Seat, before: calls.State, after: calls.State) -> None:
         was, now = _recording(before), _recording(after)
-        if was is not None and (now is None or now.id != was.id):
-            self._dismiss(was)
         if now is not None and (was is None or now.id != was.id):
             self._spawn(self._send_for_recorder(peer, seat, now.id))
 
@@ -352,27 +380,34 @@ class Calling:
     async def look_after_recorders(self) -> None:
         """Learn which recorders live, and end for the guests what a dead one recorded."""
         self.recorders = await self._recorders.loads()
-        waiting = set()
+        missing = set()
         for peer in list(self._conversations.peers.values()):
             seat = peer.seat
             recording = _recording(seat.call) if seat is not None else None
             if seat is None or recording is None:
                 continue
-            if not recording.recorder and recording.id not in self._waiting:
-                waiting.add(recording.id)
-            elif recording.recorder not in self.recorders:
+            if recording.recorder in self.recorders and await self._recorders.makes(recording.recorder, recording.id):
+                continue
+            # Once may be a recorder that is being looked for, or a Redis that has just lost everything.
+            if recording.id not in self._missing:
+                missing.add(recording.id)
+                continue
+            try:
                 await self._give_up_recording(peer, seat, recording.id, "failed")
-        self._waiting = waiting
+            except Refused:
+                # The conversation is over, and so is its call.
+                continue
+        self._missing = missing
 
     # ------------------------------------------------------------------ what follows
 
     def changed(self, peer: Peer, seat: Seat, before: calls.State) -> None:
         """A seat's call is another, or the seat was just taken or given up."""
+        was, now = _recording(before), _recording(seat.call)
+        if was is not None and (now is None or now.id != was.id):
+            # By whichever worker hears of it: a recorder that was dismissed twice is dismissed.
+            self._dismiss(was)
         if peer.seat is not seat:
-            # The conversation is over, and the call with it.
-            recording = _recording(before)
-            if recording is not None:
-                self._dismiss(recording)
             return
         call = seat.call.call
         ringing = call is not None and not call.answered
@@ -381,6 +416,11 @@ class Calling:
             seat.ring = None
         elif call is not None and ringing and seat.ring is None:
             seat.ring = asyncio.get_running_loop().call_later(self._ring_ms / 1000, self._rang_out, peer, seat, call.id)
+
+    def contradicted(self, peer: Peer, seat: Seat) -> None:
+        """Ends the call: two stories of who agreed to what are one too many."""
+        log.warning("call_contradicted")
+        self._spawn(self._take_note(peer, seat, _end_what_is_lost))
 
     def _rang_out(self, peer: Peer, seat: Seat, call_id: str) -> None:
         seat.ring = None
@@ -413,6 +453,10 @@ class Calling:
 
 _DONE = Done()
 _Outcome = Literal["saved", "full", "empty", "failed"]
+
+
+def _end_what_is_lost(state: calls.State, seat: int) -> calls.State:
+    return calls.lost(state)
 
 
 def _recording(state: calls.State) -> calls.Recording | None:

@@ -197,6 +197,28 @@ def change(state: State, seat: int, asked: contract.SetCall, recording_id: str, 
     return state if call == state.call else _with(state, call)
 
 
+def lost(state: State) -> State:
+    """End the call for both: how it stands cannot be told for certain, and consent is not to be guessed."""
+    return (
+        _over(state, state.call, "failed", None)
+        if state.call is not None
+        else State(state.version + 1, None, state.over)
+    )
+
+
+def presumes(known: State, said: State, seat: int) -> bool:
+    """Whether a state has this member agree to more than the member is known to: only the member can have said so."""
+    before, after = known.call, said.call
+    if before is None or after is None or before.id != after.id:
+        return False
+    mine, told = before.parties[seat], after.parties[seat]
+    return (
+        _HEIGHT[told.rung] > _HEIGHT[mine.rung]
+        or (told.direct and not mine.direct)
+        or (told.recording and not mine.recording)
+    )
+
+
 # --------------------------------------------------------------------------- what the recorder does
 
 

@@ -69,6 +69,9 @@ class CallBook(Protocol):
     def changed(self, peer: "Peer", seat: "Seat", before: calls.State) -> None:
         """A seat's call is another than before, or the seat is just taken or given up."""
 
+    def contradicted(self, peer: "Peer", seat: "Seat") -> None:
+        """What is known of a seat's call and what is said of it cannot both be so."""
+
     def recorded(self, peer: "Peer", note: notes.Recorded) -> None:
         """News of a recording."""
 
@@ -76,7 +79,7 @@ class CallBook(Protocol):
 class Seat:
     """One guest's seat, as this worker sees it."""
 
-    __slots__ = ("record", "number", "workers", "grace", "call", "ring", "told")
+    __slots__ = ("record", "number", "workers", "grace", "call", "ring", "told", "described")
 
     def __init__(self, record: Record, number: int, workers: Workers, call: calls.State) -> None:
         self.record = record
@@ -88,6 +91,8 @@ class Seat:
         """Runs while the call rings."""
         self.told: set[tuple[str, str]] = set()
         """What this member's client has told of which call, to be counted once."""
+        self.described: list[float] = []
+        """When this member sent session descriptions of late."""
         self.grace: dict[str, asyncio.TimerHandle] = {}
         """Runs for each member who is away."""
 
@@ -190,10 +195,16 @@ class Conversations:
         if found.displaced and found.displaced != self._worker:
             self._post(found.displaced, notes.Displaced(peer.guest.id, found.epoch))
         if again:
-            await self._compare(peer, found.record.id if found.record else "", found.workers)
+            await self._compare(peer, found.record.id if found.record else "", found.workers, found.call_version)
         elif found.record is not None:
-            self._sit(peer, found.record, found.workers, calls.unpack(found.call) if found.call else None)
+            self._sit(peer, found.record, found.workers, self._call_of(found.record, found.call_version, found.call))
         self._tell_members(peer, found.workers, self._worker)
+
+    def _call_of(self, record: Record, version: int, packed: bytes) -> calls.State:
+        """How a call stands that Redis has, or has not: what it has lost was perhaps not agreed to any more."""
+        if packed:
+            return calls.unpack(packed)
+        return self._book.begin(record) if version == 0 else calls.State()
 
     def disconnect(self, peer: Peer) -> None:
         """A connection ended without leaving: the seat is kept for a while."""
@@ -304,7 +315,7 @@ class Conversations:
 
     def call_is(self, peer: Peer, seat: Seat, state: calls.State) -> None:
         """A member here changed the call: the client learns it from its answer, the other members from a note."""
-        self._take_call(peer, seat, state)
+        self._take_call(peer, seat, state, own=True)
         for member, place in seat.workers.items():
             if place:
                 self._post(place, notes.Called(member, seat.record.id, state))
@@ -318,8 +329,11 @@ class Conversations:
         """Tell a member here how the call stands."""
         self.tell(peer, self._book.view(seat.record, seat.call, peer.guest.id))
 
-    def _take_call(self, peer: Peer, seat: Seat, state: calls.State) -> bool:
+    def _take_call(self, peer: Peer, seat: Seat, state: calls.State, *, own: bool = False) -> bool:
         if state.version <= seat.call.version:
+            return False
+        if not own and calls.presumes(seat.call, state, seat.number):
+            self._book.contradicted(peer, seat)
             return False
         before, seat.call = seat.call, state
         self._book.changed(peer, seat, before)
@@ -350,7 +364,7 @@ class Conversations:
                 peer.line.push(note.frame)
             case notes.Seated():
                 if peer.seat is None or peer.seat.record.id != note.record.id:
-                    seat = self._sit(peer, note.record, note.workers)
+                    seat = self._sit(peer, note.record, note.workers, note.call)
                     self.tell(peer, MatchFound(conversation=self._describe(peer, seat)))
             case notes.Moved():
                 if peer.seat is not None and peer.seat.record.id == note.conversation:
@@ -468,7 +482,7 @@ class Conversations:
             elif touched.state == "missing":
                 await self.restore(peer)
             else:
-                await self._compare(peer, touched.conversation, touched.workers)
+                await self._compare(peer, touched.conversation, touched.workers, touched.call)
                 await self._compare_call(peer, touched.conversation, touched.call)
                 if reborn or touched.state == "back":
                     self._tell_members(peer, touched.workers, self._worker)
@@ -480,7 +494,7 @@ class Conversations:
         """Tell Redis of a guest it has forgotten, and of the guest's seat."""
         await self._register(peer, peer.seat.record if peer.seat else None)
 
-    async def _compare(self, peer: Peer, conversation: str, workers: Workers) -> None:
+    async def _compare(self, peer: Peer, conversation: str, workers: Workers, call_version: int) -> None:
         seat = peer.seat
         if seat is not None and seat.record.id == conversation:
             for member, place in workers.items():
@@ -488,8 +502,10 @@ class Conversations:
                     self._member_moved(peer, seat, member, place)
         elif conversation:
             record = await self._seats.record(conversation, live=True)
+            packed = await self._seats.call(conversation) if call_version > 0 else None
             if record is not None and record.seat_of(peer.guest.id) is not None and peer.seat is seat:
-                self.receive(notes.Seated(peer.guest.id, record, workers))
+                call = self._call_of(record, call_version, packed or b"")
+                self.receive(notes.Seated(peer.guest.id, record, workers, call))
         elif seat is not None:
             self.receive(notes.Over(peer.guest.id, seat.record.id, "left"))
 
@@ -502,9 +518,12 @@ class Conversations:
             if found is not None:
                 self.receive(notes.Called(peer.guest.id, conversation, calls.unpack(found)))
         elif version < 0 < seat.call.version:
-            # Redis has lost it; what this worker knows is the newest there is.
+            # Redis has lost it; if others put back what they know first, the difference shows next time.
             state = seat.call
             await self._seats.swap_call(conversation, state.version, state.version, calls.pack(state))
+        elif 0 <= version < seat.call.version:
+            # Something older was put back. Which consents still hold, nobody can tell any more.
+            self._book.contradicted(peer, seat)
 
     def mourn(self, reaped: Sequence[tuple[str, str, Workers]]) -> None:
         """A worker died: tell the partners of its guests that they are away."""

@@ -27,6 +27,8 @@ class Seated(Note, frozen=True, tag="s"):
 
     record: Record
     workers: dict[str, str]
+    call: State | None = None
+    """How its call stands; none: as it begins."""
 
 
 class Moved(Note, frozen=True, tag="m"):

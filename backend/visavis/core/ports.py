@@ -141,8 +141,10 @@ class Connected(msgspec.Struct, frozen=True):
     displaced: str
     record: Record | None
     workers: Workers
+    call_version: int = -1
+    """-1 if Redis has lost how the call stands."""
     call: bytes = b""
-    """The packed state of the conversation's call; empty if nothing has happened to it yet, or Redis has lost it."""
+    """The packed state of the conversation's call; empty if nothing has happened to it yet."""
 
 
 class Touched(msgspec.Struct, frozen=True):
@@ -303,8 +305,8 @@ class Recorders(Protocol):
     async def release(self, recorder: str, recording: str) -> None:
         """Give the place back: a recorder that still makes this recording stops within a second."""
 
-    async def living(self) -> set[str]:
-        """Addresses of the recorders whose lease runs."""
+    async def makes(self, recorder: str, recording: str) -> bool:
+        """Whether the recording has its place there."""
 
     async def loads(self) -> dict[str, bytes]:
         """What each living recorder last said of itself."""

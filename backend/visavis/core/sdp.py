@@ -45,6 +45,9 @@ _VALUES = {
     "maxptime": re.compile(r"[0-9]{1,3}"),
 }
 
+_DIRECTIONS = {"sendrecv", "sendonly", "recvonly", "inactive"}
+_ONCE = {"mid", "setup", "ice-ufrag", "ice-pwd", "rtcp-mux", "bundle-only"}
+"""What a section says once, or different readers take different ones."""
 _SECURING = {"fingerprint", "ice-ufrag", "ice-pwd", "setup", "rtcp-mux"}
 _CANDIDATE = re.compile(
     r"(?:a=)?candidate:([A-Za-z0-9+/]{1,32}) ([12]) (udp|tcp) ([0-9]{1,10}) ([0-9A-Za-z.:-]{1,64}) ([0-9]{1,5})"
@@ -171,6 +174,8 @@ def _attributes(lines: list[str], *, out_of: str | None, into: list[str], relay_
             raise _refused(f"{name} is not used here")
         else:
             continue
+        if (name in known and name in _ONCE) or (name in _DIRECTIONS and (known & _DIRECTIONS or out_of is None)):
+            raise _refused(f"its {name} is not the only one")
         known.add(name)
     return known
 

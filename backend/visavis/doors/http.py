@@ -93,6 +93,7 @@ class Http:
         authorize: Callable[[str], Guest],
         metrics: Callable[[], bytes],
         metrics_token: str,
+        alone: bool,
         minimum_age: int,
         guests_per_window: int,
         trust_forwarded: bool,
@@ -115,6 +116,7 @@ class Http:
         self._authorize = authorize
         self._metrics = metrics
         self._metrics_token = metrics_token
+        self._alone = alone
         self._minimum_age = minimum_age
         self._guests_per_window = guests_per_window
         self._trust_forwarded = trust_forwarded
@@ -235,11 +237,11 @@ class Http:
 
     def _may_measure(self, request: web.Request) -> bool:
         if self._metrics_token:
-            given = request.headers.get("Authorization", "")
-            return hmac.compare_digest(given.encode(), f"Bearer {self._metrics_token}".encode())
-        # A proxy on this machine also connects from it.
+            given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+            return hmac.compare_digest(given, f"Bearer {self._metrics_token}".encode())
+        # Behind a proxy on this machine everybody connects from it, whether or not it says for whom.
         proxied = any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "Via"))
-        return not proxied and request.remote in ("127.0.0.1", "::1")
+        return self._alone and not proxied and request.remote in ("127.0.0.1", "::1")
 
     def _prefix(self, request: web.Request) -> str:
         """The address a limit counts by, made unreadable: IPv4 whole, IPv6 by its /64."""

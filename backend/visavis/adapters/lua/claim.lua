@@ -28,7 +28,8 @@ for i = 4, #ARGV, 6 do
   local place_a, place_b = waits(a, ticket_a), waits(b, ticket_b)
   if a ~= b and place_a and place_b then
     local members = a .. ' ' .. b
-    redis.call('HSET', P .. 'conversation:' .. id, 'state', 'live', 'members', members, 'record', record)
+    redis.call('HSET', P .. 'conversation:' .. id, 'state', 'live', 'members', members, 'record', record,
+      'call_version', 0)
     redis.call('PEXPIRE', P .. 'conversation:' .. id, ttl)
     for one, other in pairs({ [a] = b, [b] = a }) do
       drop_ticket(one)

@@ -1,6 +1,6 @@
 -- A guest's newest connection. ARGV: guest, worker, lease ms, session ms, claimed conversation
 -- ('' for none), its members, its record. Returns epoch, worker of the connection before, record ('' for none), places,
--- the state of its call ('' for none).
+-- the version of its call (-1 for none) and its state ('' if nothing has happened to it).
 local guest, worker, lease, ttl, claimed, claimed_members, claimed_record = unpack(ARGV)
 lives(worker, lease)
 local key = P .. 'guest:' .. guest
@@ -33,9 +33,10 @@ if conversation == '' and claimed ~= '' then
   end
 end
 if conversation == '' then
-  return { epoch, before, '', {}, '' }
+  return { epoch, before, '', {}, -1, '' }
 end
 local conversation_key = P .. 'conversation:' .. conversation
 redis.call('PEXPIRE', conversation_key, ttl)
-local found = redis.call('HMGET', conversation_key, 'record', 'call')
-return { epoch, before, found[1], places_in(conversation, guest), found[2] or '' }
+local found = redis.call('HMGET', conversation_key, 'record', 'call_version', 'call')
+local version = tonumber(found[2] or -1)
+return { epoch, before, found[1], places_in(conversation, guest), version, found[3] or '' }

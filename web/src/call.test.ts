@@ -440,6 +440,43 @@ describe("the ladder", () => {
     expect(network.media.frames).toHaveLength(upTo);
   });
 
+  it("forgets nothing that was taken back while the link was away when the page is reloaded", async () => {
+    const [network, ann, bob] = await called("clear");
+    network.down = true;
+    network.cut(ann);
+    await Promise.all([ann.app.agree({ rung: "voice" }), network.clock.run(50)]);
+    const upTo = network.media.frames.length;
+    ann.reload();
+    network.down = false;
+    await network.clock.run(8_000);
+    for (const side of [ann, bob]) {
+      expect(side.call).toMatchObject({ phase: "live", rung: "voice" });
+      expect(side.devices.live).toEqual(["mic-1"]);
+    }
+    expect(network.media.frames).toHaveLength(upTo);
+  });
+
+  it("is said again to a server that took it for nothing new", async () => {
+    const [network, ann, bob] = await called("clear");
+    const stale = network.guestOf(ann).talk?.calls.view(0);
+    network.answerNext = { event: "call:set", answer: { ok: stale } };
+    await Promise.all([ann.app.agree({ rung: "blurred" }), network.clock.run(3_000)]);
+    expect(bob.call.theirs.rung).toBe("blurred");
+    expect(network.requested("call:set", ann).filter(({ rung }) => rung !== undefined)).toHaveLength(2);
+  });
+
+  it("ends where it was asked to last, although the server counts what came before it later", async () => {
+    const [network, ann, bob] = await called("blurred");
+    const stale = network.guestOf(ann).talk?.calls.view(0);
+    void ann.app.agree({ rung: "clear" });
+    await network.clock.run(5);
+    void ann.app.agree({ rung: "blurred" });
+    await network.clock.run(6);
+    network.answerNext = { event: "call:set", answer: { ok: stale } };
+    await network.clock.run(3_000);
+    expect(bob.call.theirs.rung).toBe("blurred");
+  });
+
   it("never shows a picture below the blurred rung, and brings it back with it", async () => {
     const [network, ann, bob] = await called("voice");
     expect(ann.devices.opened.map(({ kind }) => kind)).toEqual(["audio"]);

@@ -10,7 +10,7 @@ import type { Env } from "./env";
 import type { createFlow, Flow } from "./flow";
 import type { Keep } from "./keep";
 import type { CallLine, CallView, ConversationView, Moment, Rung, Store } from "./model";
-import { either, isFlag, isNothing, isNumber, isRecord, isText } from "./shape";
+import { either, isFlag, isNothing, isNumber, isOneOf, isRecord, isText } from "./shape";
 import { passes, type Connection } from "./socket";
 import { store } from "./store";
 
@@ -34,7 +34,7 @@ export interface Calls {
   dismissProblem(): void;
 }
 
-/** What outlives a reload of the page: how long it lasted, and that it was left. */
+/** What outlives a reload of the page: how long it lasted, that it was left, what was taken back. */
 interface Kept {
   readonly conversationId: string;
   readonly callId: string;
@@ -43,6 +43,7 @@ interface Kept {
   /** When the page was last seen alive. */
   readonly seen: number;
   readonly left: boolean;
+  readonly less: Less;
 }
 
 /** Consent taken back here that the server may not know of yet. */
@@ -52,7 +53,7 @@ interface Less {
   readonly recording?: false;
 }
 
-const CALL = "call.1";
+const CALL = "call.2";
 const isKept = isRecord({
   conversationId: isText,
   callId: isText,
@@ -60,6 +61,11 @@ const isKept = isRecord({
   video: isFlag,
   seen: isNumber,
   left: isFlag,
+  less: isRecord({
+    rung: isOneOf(undefined, "voice", "blurred", "clear"),
+    direct: isOneOf(undefined, false),
+    recording: isOneOf(undefined, false),
+  }),
 });
 const LADDER: readonly Call["rung"][] = ["text", "voice", "blurred", "clear"];
 const DOUBT_MS = 2_000;
@@ -100,6 +106,8 @@ export function createCalls(
   let call: Call | null = null;
   let kept = tab.read(CALL, isKept) as Kept | null;
   let less: Less = {};
+  /** How many wishes are on their way to the server. */
+  let saying = 0;
   let screen: MediaStream | null = null;
   let problem: CallView["problem"] = null;
   let telling = false;
@@ -153,28 +161,38 @@ export function createCalls(
     if (call !== null && call.id !== known) begun(call, anew);
     // It was left while the link was away, and the server has not heard of it.
     if (call !== null && current() === null && (anew || call.id !== known)) void sayEnd(call.id, "hung_up");
-    if (call !== null) forgetLess(call.mine);
+    forgetLess();
     apply();
+    insist();
   }
 
   function begun(now: Call, anew: boolean): void {
     resumed = anew && now.phase === "active";
-    less = {};
-    if (kept?.callId !== now.id) keep({ callId: now.id, liveSince: null, left: false });
+    if (kept?.callId !== now.id) keep({ callId: now.id, liveSince: null, left: false, less: {} });
+    less = kept?.less ?? {};
     early = early.filter((push) => push.callId === now.id);
   }
 
-  function forgetLess({ rung, direct, recording }: Call["mine"]): void {
+  function takeBack(next: Less): void {
+    if (JSON.stringify(next) === JSON.stringify(less)) return;
+    less = next;
+    if (call !== null && kept?.callId === call.id) keep({ callId: call.id, less });
+  }
+
+  function forgetLess(): void {
+    // Something that gives more may still be on its way, and be counted after this.
+    if (call === null || saying > 0) return;
+    const { rung, direct, recording } = call.mine;
     const still: { rung?: Rung; direct?: false; recording?: false } = {};
     if (less.rung !== undefined && lower(rung, less.rung) !== rung) still.rung = less.rung;
     if (less.direct === false && direct) still.direct = false;
     if (less.recording === false && recording) still.recording = false;
-    less = still;
+    takeBack(still);
   }
 
   function keep(change: Partial<Kept> & { readonly callId: string }): void {
     if (seat === null) return;
-    const former = kept?.callId === change.callId ? kept : { liveSince: null, left: false };
+    const former = kept?.callId === change.callId ? kept : { liveSince: null, left: false, less: {} };
     kept = { conversationId: seat.id, video: call !== null && meantAsVideo(call), seen: env.now(), ...former, ...change };
     tab.write(CALL, kept);
   }
@@ -480,7 +498,7 @@ export function createCalls(
     if (connection.link.get() !== "online") return;
     flow?.it.back();
     tellMedia();
-    if (Object.keys(less).length > 0) void say(less);
+    insist();
   });
   devices.tracks.subscribe(() => {
     carry();
@@ -503,16 +521,30 @@ export function createCalls(
   async function say(change: { rung?: Rung; direct?: boolean; recording?: boolean }): Promise<void> {
     const now = current();
     if (now === null || seat === null) return;
+    saying += 1;
     const outcome = await connection.ask("call:set", { conversationId: seat.id, callId: now.id, ...change });
+    if ("ok" in outcome) take(outcome.ok);
+    saying -= 1;
     if ("ok" in outcome) {
-      take(outcome.ok);
+      forgetLess();
+      show();
+      // A server that had not yet heard of more took less for nothing new.
+      if (lacks()) env.after(TELL_AGAIN_MS, insist);
       return;
     }
     const { error } = outcome;
     // What was taken back is said again until it is known; more was only a wish.
-    const pending = passes(error) && Object.keys(less).length > 0;
-    if (!pending) fault(error.code);
-    else if (connection.link.get() === "online") env.after(error.retryInMs ?? TELL_AGAIN_MS, () => void say(less));
+    if (!passes(error) || !lacks()) fault(error.code);
+    else if (connection.link.get() === "online") env.after(error.retryInMs ?? TELL_AGAIN_MS, insist);
+  }
+
+  function lacks(): boolean {
+    return Object.keys(less).length > 0;
+  }
+
+  /** Says what was taken back until the server knows. */
+  function insist(): void {
+    if (saying === 0 && lacks()) void say(less);
   }
 
   async function join(rung: Rung, ask: (media: Media) => Promise<Code | null>): Promise<Code | null> {
@@ -583,7 +615,8 @@ export function createCalls(
       const { rung, direct, recording } = change;
       const next: { rung?: Rung; direct?: false; recording?: false } = { ...less };
       if (rung !== undefined) {
-        if (lower(now.mine.rung, rung) !== now.mine.rung) next.rung = rung;
+        // As long as more is on its way, what is known of this guest's own wish may be about to change.
+        if (lower(now.mine.rung, rung) !== now.mine.rung || (saying > 0 && rung !== "clear")) next.rung = rung;
         else delete next.rung;
       }
       if (direct !== undefined) {
@@ -594,7 +627,7 @@ export function createCalls(
         if (recording) delete next.recording;
         else next.recording = false;
       }
-      less = next;
+      takeBack(next);
       problem = null;
       apply();
       await say(change);

@@ -124,6 +124,44 @@ describe("an invitation", () => {
     expect(ann.devices.live).toEqual([]);
   });
 
+  it("leaves no light on when taking it fails, and may be taken again", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([ann.app.invite("blurred"), network.clock.run(500)]);
+    network.answerNext = { event: "call:accept", answer: { error: { code: "busy" } } };
+    const [code] = await Promise.all([bob.app.accept("blurred"), network.clock.run(500)]);
+    expect(code).toBe("busy");
+    expect(bob.call.phase).toBe("ringing");
+    expect(bob.devices.live).toEqual([]);
+    await Promise.all([bob.app.accept("blurred"), network.clock.run(1_000)]);
+    expect(bob.call.phase).toBe("live");
+    expect(bob.devices.live).toEqual(["mic-1", "cam-1"]);
+  });
+
+  it("leaves no light on when it is declined before the answer to taking it comes", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([ann.app.invite("voice"), network.clock.run(500)]);
+    network.mute(bob);
+    void bob.app.accept("voice");
+    await network.clock.run(100);
+    expect(bob.devices.live).toEqual(["mic-1"]);
+    void bob.app.endCall();
+    await network.clock.run(100);
+    expect(bob.devices.live).toEqual([]);
+  });
+
+  it("rings on beside a look at the own devices", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([bob.app.openDevices("video"), network.clock.run(500)]);
+    await Promise.all([ann.app.invite("voice"), network.clock.run(500)]);
+    expect(bob.call.phase).toBe("ringing");
+    expect(bob.devices.live).toEqual(["mic-1", "cam-1"]);
+    await Promise.all([ann.app.endCall(), network.clock.run(500)]);
+    expect(bob.devices.live).toEqual(["mic-1", "cam-1"]);
+  });
+
   it("works without a relay once both agree to connect directly", async () => {
     const network = new Network();
     network.relays = 0;

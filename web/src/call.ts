@@ -110,6 +110,8 @@ export function createCalls(
   let saying = 0;
   let screen: MediaStream | null = null;
   let problem: CallView["problem"] = null;
+  /** Asked whether this guest may join: the devices start meanwhile. Without a call it is an invitation. */
+  let joining: { readonly callId: string | null; readonly camera: boolean } | null = null;
   let telling = false;
   let sounding: "ring" | "ringback" | null = null;
   let recorded: { readonly id: string; readonly since: number } | null = null;
@@ -241,6 +243,7 @@ export function createCalls(
     });
     if (flow?.it.view.get().liveSince != null) outside.moment("hangup");
     keep({ callId: now.id, left: true });
+    joining = null;
     apply();
     await sayEnd(now.id, reason);
   }
@@ -265,7 +268,7 @@ export function createCalls(
       stopFlow();
       stopTracks();
       problem = null;
-      void devices.use(null);
+      void devices.use(joining?.callId === null ? joining : null);
       show();
       return;
     }
@@ -273,7 +276,8 @@ export function createCalls(
     // Whoever is asked chooses first what to join with.
     const joins = now.phase === "active" || isMine(now.caller);
     const { open, rung, direct, recordingId } = effective(now);
-    if (joins) void devices.use({ camera: hasVideo(expected(now)) });
+    const asks = joining?.callId === null || joining?.callId === now.id ? joining : null;
+    void devices.use(joins ? { camera: hasVideo(expected(now)) } : asks);
     if (!hasVideo(expected(now))) stopTracks();
     if (flow !== null && flow.id !== now.id) stopFlow();
     const { microphone, camera, screen: shared } = now.theirs.media;
@@ -461,6 +465,7 @@ export function createCalls(
     version = -1;
     less = {};
     early = [];
+    joining = null;
     apply();
   }
 
@@ -547,13 +552,17 @@ export function createCalls(
     if (saying === 0 && lacks()) void say(less);
   }
 
-  async function join(rung: Rung, ask: (media: Media) => Promise<Code | null>): Promise<Code | null> {
+  async function join(callId: string | null, rung: Rung, ask: (media: Media) => Promise<Code | null>): Promise<Code | null> {
     prepare();
     problem = null;
     const { microphoneOn, cameraOn } = devices.view.get();
     // The devices start while the question is on its way.
-    void devices.use({ camera: hasVideo(rung) });
+    const mine = { callId, camera: hasVideo(rung) };
+    joining = mine;
+    void devices.use(mine);
     const code = await ask({ microphone: microphoneOn, camera: cameraOn && hasVideo(rung), screen: false });
+    // Somebody may have asked once more meanwhile, or thought better of it.
+    if (joining === mine) joining = null;
     apply();
     return code;
   }
@@ -565,6 +574,7 @@ export function createCalls(
         call = null;
         version = -1;
         less = {};
+        joining = null;
         early = early.filter((push) => push.conversationId === id);
         stopFlow();
       }
@@ -590,7 +600,7 @@ export function createCalls(
     invite(rung, direct = false) {
       if (seat === null) return Promise.resolve("not_in_conversation");
       const conversationId = seat.id;
-      return join(rung, async (media) => {
+      return join(null, rung, async (media) => {
         const outcome = await connection.ask("call:invite", { conversationId, rung, direct, media });
         if ("error" in outcome) return outcome.error.code;
         take(outcome.ok);
@@ -601,7 +611,7 @@ export function createCalls(
       const now = current();
       if (seat === null || now === null) return Promise.resolve("no_such_call");
       const conversationId = seat.id;
-      return join(rung, async (media) => {
+      return join(now.id, rung, async (media) => {
         const outcome = await connection.ask("call:accept", { conversationId, callId: now.id, rung, direct, media });
         if ("error" in outcome) return outcome.error.code;
         take(outcome.ok);

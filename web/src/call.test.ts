@@ -239,6 +239,37 @@ describe("a call", () => {
     expect(bob.talk.calls).toMatchObject([{ what: "hung_up", by: "partner" }]);
   });
 
+  it.each([
+    ["hung up here", "ann", false],
+    ["hung up there", "bob", false],
+    ["hung up there, after a reload", "bob", true],
+  ] as const)("does not come back from a server that has lost its end: %s", async (_, who, reloads) => {
+    const [network, ann, bob] = await called();
+    const before = network.guestOf(ann).talk?.calls.call ?? null;
+    await Promise.all([(who === "ann" ? ann : bob).app.endCall(), network.clock.run(500)]);
+    const opened = ann.devices.opened.length;
+    const said = network.requested("call:end", ann).length;
+    network.changeCall(ann, (calls) => Object.assign(calls, { call: before, over: null }));
+    if (reloads) ann.reload();
+    await network.clock.run(3_000);
+    expect(ann.app.call.get()).toBeNull();
+    expect(ann.devices.opened).toHaveLength(opened);
+    expect(network.requested("call:end", ann).slice(said)).toMatchObject([{ callId: before?.id }]);
+    expect(network.guestOf(ann).talk?.calls.call).toBeNull();
+    expect(ann.talk.calls).toHaveLength(1);
+  });
+
+  it("comes back after its end was only guessed", async () => {
+    const [network, ann] = await called();
+    const before = network.guestOf(ann).talk?.calls.call ?? null;
+    network.changeCall(ann, (calls) => Object.assign(calls, { call: null, over: null }));
+    await network.clock.run(500);
+    expect(ann.talk.calls).toMatchObject([{ what: "lost" }]);
+    network.changeCall(ann, (calls) => Object.assign(calls, { call: before }));
+    await network.clock.run(8_000);
+    expect(ann.call.phase).toBe("live");
+  });
+
   it("goes with the conversation, and no light stays on", async () => {
     const [network, ann, bob] = await called();
     await Promise.all([bob.app.leave(), network.clock.run(500)]);

@@ -10,7 +10,7 @@ import type { Env } from "./env";
 import type { createFlow, Flow } from "./flow";
 import type { Keep } from "./keep";
 import type { CallLine, CallView, ConversationView, Moment, Rung, Store } from "./model";
-import { either, isFlag, isNothing, isNumber, isOneOf, isRecord, isText } from "./shape";
+import { either, isFlag, isList, isNothing, isNumber, isOneOf, isRecord, isText } from "./shape";
 import { passes, type Connection } from "./socket";
 import { store } from "./store";
 
@@ -34,7 +34,7 @@ export interface Calls {
   dismissProblem(): void;
 }
 
-/** What outlives a reload of the page: how long it lasted, that it was left, what was taken back. */
+/** What outlives a reload of the page: how long it lasted, what was taken back. */
 interface Kept {
   readonly conversationId: string;
   readonly callId: string;
@@ -42,7 +42,6 @@ interface Kept {
   readonly video: boolean;
   /** When the page was last seen alive. */
   readonly seen: number;
-  readonly left: boolean;
   readonly less: Less;
 }
 
@@ -60,13 +59,15 @@ const isKept = isRecord({
   liveSince: either(isNumber, isNothing),
   video: isFlag,
   seen: isNumber,
-  left: isFlag,
   less: isRecord({
     rung: isOneOf(undefined, "voice", "blurred", "clear"),
     direct: isOneOf(undefined, false),
     recording: isOneOf(undefined, false),
   }),
 });
+/** Calls whose end stands in the conversation. */
+const OVER = "calls.over.1";
+const KEPT_OVER = 20;
 const LADDER: readonly Call["rung"][] = ["text", "voice", "blurred", "clear"];
 const DOUBT_MS = 2_000;
 const DOUBT_AGAIN_MS = 10_000;
@@ -105,6 +106,7 @@ export function createCalls(
   let version = -1;
   let call: Call | null = null;
   let kept = tab.read(CALL, isKept) as Kept | null;
+  let ended = (tab.read(OVER, isList(isText)) as readonly string[] | null) ?? [];
   let less: Less = {};
   /** How many wishes are on their way to the server. */
   let saying = 0;
@@ -124,9 +126,9 @@ export function createCalls(
 
   // ------------------------------------------------------------------ how it stands
 
-  /** The call, unless this guest has left it. */
+  /** The call, unless this guest has left it, or has seen its end: no server makes that undone. */
   function current(): Call | null {
-    return call !== null && kept?.callId === call.id && kept.left ? null : call;
+    return call !== null && ended.includes(call.id) ? null : call;
   }
 
   function isMine(caller: number | null): boolean {
@@ -161,7 +163,7 @@ export function createCalls(
     if (before !== null && before !== call?.id) over(before, state.over?.id === before ? state.over : null);
     if (state.over !== null && state.over.id !== before && state.over.id !== call?.id) over(state.over.id, state.over);
     if (call !== null && call.id !== known) begun(call, anew);
-    // It was left while the link was away, and the server has not heard of it.
+    // The server has not heard of it, as while the link was away, or has lost it.
     if (call !== null && current() === null && (anew || call.id !== known)) void sayEnd(call.id, "hung_up");
     forgetLess();
     apply();
@@ -170,8 +172,8 @@ export function createCalls(
 
   function begun(now: Call, anew: boolean): void {
     resumed = anew && now.phase === "active";
-    if (kept?.callId !== now.id) keep({ callId: now.id, liveSince: null, left: false, less: {} });
-    less = kept?.less ?? {};
+    if (current() !== null && kept?.callId !== now.id) keep({ callId: now.id, liveSince: null, less: {} });
+    less = kept?.callId === now.id ? kept.less : {};
     early = early.filter((push) => push.callId === now.id);
   }
 
@@ -194,7 +196,7 @@ export function createCalls(
 
   function keep(change: Partial<Kept> & { readonly callId: string }): void {
     if (seat === null) return;
-    const former = kept?.callId === change.callId ? kept : { liveSince: null, left: false, less: {} };
+    const former = kept?.callId === change.callId ? kept : { liveSince: null, less: {} };
     kept = { conversationId: seat.id, video: call !== null && meantAsVideo(call), seen: env.now(), ...former, ...change };
     tab.write(CALL, kept);
   }
@@ -207,7 +209,13 @@ export function createCalls(
     return Math.max(0, Math.round((until - kept.liveSince) / 1000));
   }
 
-  /** Says in the conversation how a call ended; null: nobody here knows. */
+  function end(id: string): void {
+    if (ended.includes(id)) return;
+    ended = [...ended, id].slice(-KEPT_OVER);
+    tab.write(OVER, ended);
+  }
+
+  /** Says in the conversation how a call ended; null: nobody here knows, and it may come back. */
   function over(id: string, how: CallOver | null): void {
     if (seat === null) return;
     const by = how?.reason === "missed" ? how.caller : (how?.by ?? null);
@@ -220,6 +228,7 @@ export function createCalls(
       seconds: secondsOf(id),
       recordingId: null,
     });
+    if (how !== null) end(id);
     if (kept?.callId !== id) return;
     if (flow?.id === id && flow.it.view.get().liveSince !== null) outside.moment("hangup");
     kept = null;
@@ -242,7 +251,7 @@ export function createCalls(
       recordingId: null,
     });
     if (flow?.it.view.get().liveSince != null) outside.moment("hangup");
-    keep({ callId: now.id, left: true });
+    end(now.id);
     joining = null;
     apply();
     await sayEnd(now.id, reason);

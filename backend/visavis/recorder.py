@@ -89,6 +89,7 @@ class RecorderProcess:
             longest_seconds=s.recording_seconds,
             kept_ms=s.recording_kept_seconds * 1000,
             largest=LARGEST,
+            room=lambda: shelf.free() >= s.recordings_free_bytes,
         )
         # Heard before it can be found.
         await bus.start(lambda note: recorder.receive(notes.decode_for_recorder(note)), lambda: None)

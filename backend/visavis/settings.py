@@ -64,6 +64,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         str,
         _about("Folder of recorded calls, shared by workers and recorders. Empty: `recordings` in the data folder."),
     ] = ""
+    recordings_free_bytes: Annotated[
+        int, _about("A recorder takes nothing on while less than this is free on the disk of the recordings.", ge=0)
+    ] = 2_000_000_000
     recordings_at_once: Annotated[int, _about("Calls that one recorder records at once.", ge=1, le=1000)] = 4
     recording_seconds: Annotated[int, _about("A recording ends after this long.", ge=1, le=14_400)] = 3600
     recording_kept_seconds: Annotated[

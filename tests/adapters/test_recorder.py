@@ -367,6 +367,14 @@ async def test_a_full_disk_fails_one_recording_and_leaves_nothing(set_up: Studio
     assert set(recorder.folder.iterdir()) == files
 
 
+async def test_a_disk_that_is_nearly_full_has_no_place(
+    relay: PrivateTurn, valkey: PrivateValkey, tmp_path: Path
+) -> None:
+    """Both members are told that it is full, before anything is begun."""
+    async with own(relay, tmp_path, VISAVIS_RECORDINGS_FREE_BYTES=str(1 << 62)) as (_, studio):
+        assert await studio.recorders.claim(new_id()) == ""
+
+
 async def test_no_garbage_ends_a_recording(set_up: Studio) -> None:
     """Neither a stranger's at the relayed address nor a member's own: the other half goes on."""
     recording, one, other = await call(set_up)

@@ -656,6 +656,34 @@ describe("a recording", () => {
     expect(ann.call.recording).toBe("off");
   });
 
+  it("waits until a recorder has been found, with one and the same offer, but not for ever", async () => {
+    const [network, ann, bob] = await called("voice");
+    network.recorderFound = false;
+    await Promise.all([ann.app.agree({ recording: true }), bob.app.agree({ recording: true }), network.clock.run(5_000)]);
+    const connections = ann.devices.peers.length;
+    expect(network.requested("recording:offer", ann).length).toBeGreaterThan(5);
+    expect(new Set(network.requested("recording:offer", ann).map(({ session }) => session)).size).toBe(1);
+    network.recorderFound = true;
+    await network.clock.run(1_000);
+    const asked = network.requested("recording:offer", ann).length;
+    current(ann).become("failed");
+    network.recorderFound = false;
+    await network.clock.run(30_000);
+    expect(ann.devices.peers).toHaveLength(connections + 1);
+    expect(network.requested("recording:offer", ann).length).toBeLessThan(asked + 25);
+  });
+
+  it("is mended after each change of networks", async () => {
+    const [network, ann, bob] = await called("voice");
+    await Promise.all([ann.app.agree({ recording: true }), bob.app.agree({ recording: true }), network.clock.run(1_000)]);
+    for (const offers of [2, 3, 4]) {
+      current(ann).become("connected");
+      current(ann).become("failed");
+      await network.clock.run(1_000);
+      expect(network.requested("recording:offer", ann)).toHaveLength(offers);
+    }
+  });
+
   it("is tried once more when it fails, and leaves a line when it is over", async () => {
     const [network, ann, bob] = await called("voice");
     await Promise.all([ann.app.agree({ recording: true }), bob.app.agree({ recording: true }), network.clock.run(1_000)]);

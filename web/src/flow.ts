@@ -111,7 +111,9 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
   });
   const recorder = createRecorder(env, setup.newId, async (recordingId, session, sdp) => {
     const outcome = await connection.ask("recording:offer", { conversationId, recordingId, session, sdp });
-    return "ok" in outcome;
+    if ("ok" in outcome) return true;
+    const { retryInMs } = outcome.error;
+    return passes(outcome.error) && retryInMs !== null ? retryInMs : false;
   });
 
   let standing = initial;

@@ -128,6 +128,7 @@ export class Network {
   readonly media = new FakeMedia(this.clock);
   modes: readonly Conversation["mode"][] = ["text"];
   relays = 1;
+  recorderFound = true;
   /** Recordings of everybody, by id. */
   recordings: Record<string, number> = {};
   minimumAge = 18;
@@ -470,8 +471,9 @@ export class Network {
       }
       case "call:servers":
         return { ok: this.ice() };
-      case "call:experience":
       case "recording:offer":
+        return this.recorderFound ? done : { error: { code: "unavailable", retryInMs: 500 } };
+      case "call:experience":
         return done;
       case "call:invite":
       case "call:accept":

@@ -28,12 +28,15 @@ interface Sending {
 const GATHERING_MS = 1_500;
 const ANSWER_MS = 8_000;
 const RETRIES = 1;
+/** How long a recorder may take to be found. */
+const FOUND_MS = 10_000;
+const ASK_AGAIN_MS = 100;
 
 export function createRecorder(
   env: Env,
   newId: () => string,
-  /** Returns whether it arrived. */
-  offer: (recordingId: string, session: string, sdp: string) => Promise<boolean>,
+  /** Returns whether it arrived, or in how many milliseconds it may. */
+  offer: (recordingId: string, session: string, sdp: string) => Promise<boolean | number>,
 ): Recorder {
   let sending: Sending | null = null;
   let retries = 0;
@@ -62,6 +65,8 @@ export function createRecorder(
     sending = current;
     connection.addEventListener("connectionstatechange", () => {
       if (connection.connectionState === "failed") fail(current);
+      // What breaks after that is another trouble.
+      else if (connection.connectionState === "connected" && current === sending) retries = 0;
     });
     try {
       preferCodecs(env, sound, "audio", ["audio/opus"]);
@@ -71,11 +76,23 @@ export function createRecorder(
       await gathered(current);
       const { localDescription } = connection;
       if (current !== sending || localDescription === null) return;
-      if (await offer(recordingId, current.session, localDescription.sdp)) {
+      if (await offered(current, localDescription.sdp)) {
         current.timers.push(env.after(ANSWER_MS, () => connection.connectionState !== "connected" && fail(current)));
       } else fail(current);
     } catch {
       fail(current);
+    }
+  }
+
+  /** Offers until a recorder has been found that it can be passed on to. */
+  async function offered(current: Sending, sdp: string): Promise<boolean> {
+    const end = env.now() + FOUND_MS;
+    for (;;) {
+      const outcome = await offer(current.recordingId, current.session, sdp);
+      if (typeof outcome === "boolean") return outcome;
+      const waitMs = Math.max(ASK_AGAIN_MS, outcome);
+      if (current !== sending || env.now() + waitMs > end) return false;
+      await new Promise<void>((resolve) => current.timers.push(env.after(waitMs, resolve)));
     }
   }
 

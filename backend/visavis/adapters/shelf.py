@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -28,6 +29,10 @@ class Folder:
                 continue
             finally:
                 os.close(handle)
+
+    def free(self) -> int:
+        """Bytes left on the disk."""
+        return shutil.disk_usage(self._folder).free
 
     def path(self, recording: str) -> Path | None:
         found = self._folder / f"{recording}.mp4"

@@ -27,6 +27,8 @@ SWEEP = 600.0
 DEAF_FOR = 5.0
 """Seconds without Redis after which everything is ended: nobody could say that a consent was taken back."""
 FINISHES_WITHIN = 30.0
+ON_AGAIN = 4
+"""Seconds after which it is said again that something is being recorded."""
 EARLY = 64
 """Offers kept that came before their recording's beginning."""
 
@@ -64,7 +66,7 @@ class RecorderLoad(msgspec.Struct):
 class _Making:
     """A recording being made."""
 
-    __slots__ = ("begin", "tape", "stopping", "workers", "rolling", "on")
+    __slots__ = ("begin", "tape", "stopping", "workers", "rolling", "rolls")
 
     def __init__(self, begin: notes.Begin) -> None:
         self.begin = begin
@@ -72,7 +74,7 @@ class _Making:
         self.stopping: asyncio.TimerHandle | None = None
         self.workers: dict[str, str] = {}
         self.rolling = tape.Rolling(0.0, 0.0, 0.0)
-        self.on = False
+        self.rolls = 0
 
 
 class Recorder:
@@ -92,8 +94,12 @@ class Recorder:
         longest_seconds: float,
         kept_ms: int,
         largest: int,
+        room: Callable[[], bool],
     ) -> None:
-        """`relays` gives the relays with credentials for a name; `encode` makes a push as it goes out to a client."""
+        """`relays` gives the relays with credentials for a name; `encode` makes a push as it goes out to a client.
+
+        While there is no `room`, no further recording is taken on.
+        """
         self._places = places
         self._lease = lease
         self._bus = bus
@@ -105,6 +111,7 @@ class Recorder:
         self._longest = longest_seconds
         self._kept_ms = kept_ms
         self._largest = largest
+        self._room = room
         self._making: dict[str, _Making] = {}
         self._early: collections.deque[notes.Offered] = collections.deque(maxlen=EARLY)
         self._finished: collections.deque[str] = collections.deque(maxlen=1024)
@@ -227,9 +234,10 @@ class Recorder:
                         self._answer(making, said)
                     case tape.Rolling():
                         making.rolling = said
-                        if not making.on:
-                            making.on = True
+                        # Said again, should it have got lost; who knows it already does nothing.
+                        if making.rolls % ON_AGAIN == 0:
                             await self._tell(making, "on")
+                        making.rolls += 1
                     case tape.Ended():
                         return said
             return tape.Ended("failed", 0, 0)
@@ -291,7 +299,7 @@ class Recorder:
         self.load.running = len(running)
         self.load.cpu = round(sum(making.rolling.cpu for making in self._making.values()), 3)
         self.load.stalled = max((making.rolling.stalled for making in self._making.values()), default=0.0)
-        withdrawn = await self._lease.beat(self._places, msgspec.json.encode(self.load), running)
+        withdrawn = await self._lease.beat(self._places if self._room() else 0, msgspec.json.encode(self.load), running)
         self._beaten = time.monotonic()
         for recording in withdrawn:
             if (making := self._making.get(recording)) is not None:

@@ -641,7 +641,7 @@ async def test_sqlite_on_a_full_disk(tmp_path: Path) -> None:
             with pytest.raises(StoreUnavailable, match="no space left"):
                 await fill()
             assert written
-            await refused_in_a_second(lambda: store.insert(NOTES, "more", {"fill": "x" * 30_000}))
+            await refused_in_a_second(lambda: store.insert(NOTES, "more", {"fill": "x" * 200_000}))
             assert await ids(store, "a") == written
             assert await found(store, f"word{len(written)}") == []
             resize(3000)

@@ -146,7 +146,7 @@ async def test_either_stops_it_within_a_second(callers: Callers, who: int) -> No
 
 async def test_past_the_limit_both_are_told(callers: Callers) -> None:
     """In words, and the call goes on."""
-    first, second = await callers.call("busy one"), await callers.call("busy two")
+    first, second = [await callers.call(f"busy {which}", "voice") for which in ("one", "two")]
     await agree(*first)
     await recorded(*first)
     await agree(*second)

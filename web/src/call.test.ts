@@ -365,6 +365,47 @@ describe("a reload", () => {
   });
 });
 
+/** An answer to this side's offer that the server should not have passed on yet. */
+function hasten(network: Network, ann: Browser): void {
+  const asked = network.requested("call:signal", ann)[0];
+  if (asked?.signal.kind !== "description") throw new Error("nothing was offered");
+  const sdp = asked.signal.sdp.replace(/ufrag\d+/, "ufragX").replace(/^a=candidate.*/gm, "a=candidate:ufragX typ relay");
+  const signal = { kind: "description", type: "answer", sdp } as const;
+  network.push(network.guestOf(ann), "call:signal", { ...asked, session: "hasty", to: asked.session, signal });
+}
+
+describe("an answer that comes before the call is open", () => {
+  it("waits, and holds once it is", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([ann.app.invite("blurred"), network.clock.run(500)]);
+    hasten(network, ann);
+    await network.clock.run(500);
+    expect(current(ann).signalingState).toBe("have-local-offer");
+    expect(current(ann).remoteDescription).toBeNull();
+    void bob.app.accept("blurred");
+    await network.clock.run(32);
+    expect(current(ann).remoteDescription?.sdp).toContain("ufragX");
+  });
+
+  it("is not taken for one to another offer when less was agreed to", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    await Promise.all([ann.app.invite("blurred"), network.clock.run(500)]);
+    hasten(network, ann);
+    await network.clock.run(500);
+    void bob.app.accept("voice");
+    const seen = new Set<string | undefined>();
+    for (let step = 0; step < 100; step += 1) {
+      await network.clock.run(5);
+      seen.add(current(ann).remoteDescription?.sdp);
+    }
+    expect([...seen].filter((sdp) => sdp?.includes("ufragX"))).toEqual([]);
+    await network.clock.run(8_000);
+    expect([ann.call, bob.call]).toMatchObject([{ phase: "live", rung: "voice" }, { phase: "live", rung: "voice" }]);
+  });
+});
+
 describe("signals that get lost", () => {
   it.each([1, 2, 3])("are said again: %i of them", async (count) => {
     const network = new Network();

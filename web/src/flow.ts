@@ -11,7 +11,7 @@ import type { Call, CallExperience, IceServers, Signalled } from "./contract.gen
 import type { DeviceTracks } from "./devices";
 import type { Cancel, Env } from "./env";
 import type { CallView, Store } from "./model";
-import { createPeer, showsVideo, type Peer, type Signal, type Terms, type Tracks } from "./peer";
+import { createPeer, showsVideo, type Asked, type Peer, type Signal, type Terms, type Tracks } from "./peer";
 import { createRecorder } from "./recorder";
 import { passes, type Connection } from "./socket";
 import { store } from "./store";
@@ -129,7 +129,8 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
   let partner: string | null = null;
   /** Sessions of the partner that have a successor. */
   const gone = new Set<string>();
-  const waiting: Signalled[] = [];
+  /** What came before the call was open here, and which offer of this side's waited then. */
+  const waiting: { readonly push: Signalled; readonly asked: Asked | null }[] = [];
   let unsaid = false;
   let repeatTimer: Cancel | null = null;
 
@@ -280,11 +281,17 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     showTrouble();
   }
 
-  function receive(push: Signalled): void {
+  /** While it rings, who is asked takes the caller's offer in; nothing of the partner's reaches who calls. */
+  function hasToWait({ kind, ...signal }: Signal): boolean {
+    if (standing.open) return false;
+    return standing.early || kind === "hello" || ("type" in signal && signal.type === "answer");
+  }
+
+  function receive(push: Signalled, asked = peer?.asked() ?? null): void {
     if (push.callId !== callId || (push.to !== null && push.to !== session)) return;
-    if (peer === null || (!standing.open && push.signal.kind === "hello")) {
+    if (peer === null || hasToWait(push.signal)) {
       // The partner heard first that the call is open.
-      if (waiting.length < 64) waiting.push(push);
+      if (waiting.length < 64) waiting.push({ push, asked });
       return;
     }
     if (!meet(push.session)) return;
@@ -292,7 +299,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     if (signal.kind !== "hello") {
       // The partner is mending already.
       if (signal.kind === "description") restartAt = Math.max(restartAt, env.now() + (RESTARTS_MS[0] ?? 0));
-      peer.receive(signal);
+      peer.receive(signal, asked);
     } else if (push.to === null && !peer.repeat()) say({ kind: "hello" }, push.session);
   }
 
@@ -529,7 +536,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
       if (view.get().liveSince !== null) troubleSince = env.now();
       restartAt = env.now() + FIRST_RESTART_MS + (polite ? 2_000 : 0);
       helloAt = env.now() + (setup.resumed ? 0 : HELLO_MS);
-      for (const push of waiting.splice(0)) receive(push);
+      for (const { push, asked } of waiting.splice(0)) receive(push, asked);
     }
     if (peer !== null) showStreams(peer);
     recorder.update(next.open ? next.recordingId : null, terms(), tracks);
@@ -552,7 +559,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
       peer?.carry(tracks);
       recorder.update(standing.open ? standing.recordingId : null, terms(), tracks);
     },
-    receive,
+    receive: (push) => receive(push),
     recorderAnswered: (of, sdp) => recorder.answer(of, sdp),
     back,
     moved() {

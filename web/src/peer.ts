@@ -43,6 +43,11 @@ export interface PeerEvents {
   broken(error: unknown): void;
 }
 
+/** One offer: an answer that came before it was made belongs to another. */
+export interface Asked {
+  readonly key: string;
+}
+
 export interface Peer {
   readonly connection: RTCPeerConnection;
   /** Whether anything of the partner's is known to it. */
@@ -55,7 +60,10 @@ export interface Peer {
   carry(tracks: Tracks): void;
   /** How much video the path carries, as in `adapt`. */
   limit(level: number): void;
-  receive(signal: Description | Candidate): void;
+  /** `asked`: the offer that waited when the signal came, if that was not now. */
+  receive(signal: Description | Candidate, asked?: Asked | null): void;
+  /** The offer that waits for an answer; null: none does. */
+  asked(): Asked | null;
   /** Finds a new path. */
   restart(): void;
   /** The partner may have missed what was said: says again what still matters. Returns whether an offer was. */
@@ -298,8 +306,10 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
 
   // ------------------------------------------------------------------ receiving
 
-  async function take({ type, sdp }: Description): Promise<void> {
+  async function take({ type, sdp }: Description, asked: Asked | null): Promise<void> {
     if (type === "answer") {
+      // The offer it was made for has been taken back.
+      if (asked !== offer) return;
       // An offer that was said twice is answered twice.
       if (connection.signalingState !== "have-local-offer" || offer?.sent !== true) return;
       answered();
@@ -437,9 +447,10 @@ export function createPeer(env: Env, polite: boolean, first: Terms, events: Peer
       level = next;
       run(dress);
     },
-    receive(signal) {
-      run(() => (signal.kind === "description" ? take(signal) : add(signal)));
+    receive(signal, asked = offer) {
+      run(() => (signal.kind === "description" ? take(signal, asked) : add(signal)));
     },
+    asked: () => offer,
     restart() {
       wantsRestart = true;
       run(rollBack);

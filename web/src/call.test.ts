@@ -406,6 +406,28 @@ describe("an answer that comes before the call is open", () => {
   });
 });
 
+describe("a partner whose sessions follow one another too fast", () => {
+  it("makes a new connection once a second at most, and the newest session is the one that counts", async () => {
+    const [network, ann, bob] = await called("voice");
+    const asked = network.requested("call:signal", ann)[0];
+    if (asked?.signal.kind !== "description") throw new Error("nothing was offered");
+    const { signal } = asked;
+    const peers = bob.devices.peers.length;
+    for (let count = 0; count < 40; count += 1) {
+      const sdp = signal.sdp.replace(/ufrag\d+/g, `ufragX${count}`);
+      network.push(network.guestOf(bob), "call:signal", { ...asked, session: `new-${count}`, to: null, signal: { ...signal, sdp } });
+      await network.clock.run(50);
+    }
+    expect(bob.devices.peers.length - peers).toBeLessThanOrEqual(3);
+    await network.clock.run(1_000);
+    expect(current(bob).remoteDescription?.sdp).toContain("ufragX39");
+    expect(bob.devices.peers.length - peers).toBeLessThanOrEqual(4);
+    ann.reload();
+    await network.clock.run(6_000);
+    expect([ann.call.phase, bob.call.phase]).toEqual(["live", "live"]);
+  });
+});
+
 describe("signals that get lost", () => {
   it.each([1, 2, 3])("are said again: %i of them", async (count) => {
     const network = new Network();

@@ -87,6 +87,8 @@ const RESTARTS_MS = [2_500, 3_500, 4_500, 6_000];
 /** The impolite side mends first; two at once would only collide. */
 const YIELD_MS = 500;
 const HELLO_MS = 2_000;
+/** A partner whose sessions follow one another faster than this makes no work with each of them. */
+const SUCCESSOR_MS = 1_000;
 const SIGNAL_TIMEOUT_MS = 3_000;
 const WORRIED_TIMEOUT_MS = 1_500;
 /** Credentials are renewed at this share of their life, and not exchanged for newer ones before half of it. */
@@ -131,6 +133,10 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
   const gone = new Set<string>();
   /** What came before the call was open here, and which offer of this side's waited then. */
   const waiting: { readonly push: Signalled; readonly asked: Asked | null }[] = [];
+  /** What the newest session of the partner's says before its turn has come. */
+  let successor: Signalled[] = [];
+  let successorTimer: Cancel | null = null;
+  let succeededAt = -Infinity;
   let unsaid = false;
   let repeatTimer: Cancel | null = null;
 
@@ -271,7 +277,27 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     if (partner !== null) gone.add(partner);
     partner = from;
     // A peer connection that has met another one cannot start over with its successor.
-    if (peer?.met() === true) startOver();
+    if (peer?.met() === true) {
+      succeededAt = env.now();
+      startOver();
+    }
+    return true;
+  }
+
+  /** Whether a signal is of a session that follows too soon: then it waits, and what waited of another is forgotten. */
+  function isHasty(push: Signalled): boolean {
+    const waitMs = succeededAt + SUCCESSOR_MS - env.now();
+    if (waitMs <= 0 || push.session === partner || gone.has(push.session) || peer?.met() !== true) return false;
+    const former = successor[0]?.session ?? push.session;
+    if (former !== push.session) {
+      gone.add(former);
+      successor = [];
+    }
+    if (successor.length < 64) successor.push(push);
+    successorTimer ??= env.after(waitMs, () => {
+      successorTimer = null;
+      for (const one of successor.splice(0)) receive(one);
+    });
     return true;
   }
 
@@ -294,7 +320,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
       if (waiting.length < 64) waiting.push({ push, asked });
       return;
     }
-    if (!meet(push.session)) return;
+    if (isHasty(push) || !meet(push.session)) return;
     const { signal } = push;
     if (signal.kind !== "hello") {
       // The partner is mending already.
@@ -500,6 +526,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     peer = null;
     if (partner !== null) gone.add(partner);
     partner = null;
+    successor = [];
     openSince = null;
     show({ phase: view.get().liveSince === null ? "connecting" : "reconnecting", theirs: null, screen: null });
   }
@@ -571,7 +598,7 @@ export function createFlow(env: Env, connection: Connection, setup: FlowSetup, i
     close() {
       if (closed) return;
       closed = true;
-      for (const timer of [pulseTimer, renewTimer, repeatTimer]) timer?.();
+      for (const timer of [pulseTimer, renewTimer, repeatTimer, successorTimer]) timer?.();
       recorder.close();
       stopPeer();
     },

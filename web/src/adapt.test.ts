@@ -19,7 +19,14 @@ describe("adaptation", () => {
   });
 
   it("is down to sound within seconds when nearly everything is lost", () => {
-    expect(sendingAfter(times(8, { lossOut: 40, availableKbps: 30 }))).toBe("audio");
+    expect(sendingAfter(times(8, { lossOut: 40, availableKbps: 30, limited: "bandwidth" }))).toBe("audio");
+  });
+
+  it("believes an estimate only where it holds the picture back, and not in its first seconds", () => {
+    // A blurred picture asks for little, and of more than that little nobody knows.
+    expect(sendingAfter(times(60, { availableKbps: 120 }))).toBe("full");
+    expect(sendingAfter(times(3, { availableKbps: 300, limited: "bandwidth" }), times(5))).toBe("full");
+    expect(sendingAfter(times(6, { availableKbps: 300, limited: "bandwidth" }))).toBe("reduced");
   });
 
   it("comes back up, slower than it went down", () => {

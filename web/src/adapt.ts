@@ -203,16 +203,19 @@ export function adapt(before: Adaptation, sample: Sample): Adaptation {
   const needed = (now?.kbps ?? 0) + SOUND_KBPS;
   const loss = sample.lossOut ?? 0;
   const roundTrip = sample.roundTripMs ?? 0;
-  const room = sample.availableKbps ?? Infinity;
+  // The estimate follows what is sent: of a path that is asked for little, as by a blurred picture, it knows little.
+  // Only where it holds the encoder back does it count, and then first as an estimate that is still growing.
+  const room = sample.limited === "bandwidth" ? (sample.availableKbps ?? Infinity) : Infinity;
   // An encoder held back by the processor is helped by less work, however good the path is.
-  const short = room < needed * 0.6 || (sample.limited === "cpu" && before.level < SOUND_ONLY - 1);
-  const bad = loss > 8 || roundTrip > 900 || short;
-  const terrible = loss > 25 || room < needed * 0.25;
-  if (before.level < SOUND_ONLY && bad) {
+  const busy = sample.limited === "cpu" && before.level < SOUND_ONLY - 1;
+  const narrow = room < needed * 0.6;
+  const harmed = loss > 8 || roundTrip > 900;
+  const terrible = loss > 25 || room < needed * 0.1;
+  if (before.level < SOUND_ONLY && (harmed || narrow || busy)) {
     // Only what starves sound itself takes the picture away altogether.
     const last = before.level === SOUND_ONLY - 1;
     const count = before.bad + (terrible && !last ? 2 : 1);
-    if (count < (last ? 4 : 2)) return { ...before, bad: count, good: 0 };
+    if (count < (last || (narrow && !harmed) ? 4 : 2)) return { ...before, bad: count, good: 0 };
     const patience = before.trial === null ? before.patience : Math.min(LONGEST_PATIENCE, before.patience * 2);
     return { level: before.level + 1, bad: 0, good: 0, patience, trial: null };
   }

@@ -105,7 +105,11 @@ class Seats:
         return self.calls.get(conversation, (0, None))[1]
 
     async def swap_call(self, conversation: str, before: int, after: int, state: bytes) -> bytes | None:
-        raise NotImplementedError
+        stands, other = self.calls.get(conversation, (before, b""))
+        if stands != before:
+            return other
+        self.calls[conversation] = (after, state)
+        return None
 
     async def end(
         self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None

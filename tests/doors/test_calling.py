@@ -340,6 +340,24 @@ async def test_what_redis_and_every_worker_forgot_is_not_agreed_to_any_more(
         await service.stop()
 
 
+async def test_a_call_that_nobody_changed_yet_is_put_back_as_well(tmp_path: Path, relays: dict[str, str]) -> None:
+    """It began with the match: Redis loses it, a worker still knows it, and the other one finds it."""
+    service = await Service(tmp_path, **relays).start()
+    try:
+        a, b = await arrive(service.workers[0].url), await arrive(service.workers[0].url)
+        conversation = await meet(a, b, mode="video")
+        await emptied(service)
+        async with redis.from_url(service.valkey.url) as raw, asyncio.timeout(10):
+            while await raw.hget(f"v:conversation:{conversation}", "call_version") is None:
+                await asyncio.sleep(0.05)
+        await a.hang_up()
+        state = await a.connect((await service.add()).url, claim=a.claim)
+        assert state["conversation"]["call"]["call"]["open"]
+        await asyncio.gather(a.hang_up(), b.hang_up())
+    finally:
+        await service.stop()
+
+
 async def test_an_older_state_that_was_put_back_ends_the_call(tmp_path: Path, relays: dict[str, str]) -> None:
     """Rather than bring a consent back that was withdrawn in between."""
     service = await Service(tmp_path, **relays).start()

@@ -517,7 +517,7 @@ class Conversations:
             found = await self._seats.call(conversation)
             if found is not None:
                 self.receive(notes.Called(peer.guest.id, conversation, calls.unpack(found)))
-        elif version < 0 < seat.call.version:
+        elif version < 0 and seat.call != calls.State():
             # Redis has lost it; if others put back what they know first, the difference shows next time.
             state = seat.call
             await self._seats.swap_call(conversation, state.version, state.version, calls.pack(state))

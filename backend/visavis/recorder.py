@@ -76,7 +76,7 @@ class RecorderProcess:
         client = connect(s.redis_url)
         ends(client.aclose)
         bus = DirectedBus(client, self.id)
-        self._turn = TurnServers(tuple(s.turn_urls.split()), tuple(s.turn_secrets.split()))
+        self._turn = TurnServers(tuple(s.turn_urls.split()), tuple(s.turn_secrets.split()), s.turn_seconds)
         recorder = Recorder(
             places=s.recordings_at_once,
             lease=Recorders(client, self.id),

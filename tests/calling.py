@@ -78,6 +78,8 @@ class Callers:
     async def close(self) -> None:
         """Every page must have stayed free of errors."""
         for person in self._people:
+            # Shown if the test failed: what stood there.
+            print(f"--- {person.url}", await person.last_words(), sep="\n")
             await person.context.close()
         complaints = [complaint for person in self._people for complaint in person.complaints]
         assert complaints == [], complaints

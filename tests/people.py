@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from playwright.async_api import BrowserContext, Locator, Page, expect
+from playwright.async_api import Error as PlaywrightError
 
 DESK = {"width": 1440, "height": 900}
 PHONE = {"width": 360, "height": 740}
@@ -44,6 +45,20 @@ class Person:
 
     def by(self, testid: str) -> Locator:
         return self.page.get_by_test_id(testid)
+
+    async def last_words(self) -> str:
+        """What stands on the page, and the state of the call if there is one: for the report of a failed test."""
+        try:
+            return str(
+                await self.page.evaluate(
+                    """() => {
+                      const stage = document.querySelector('[data-testid="call-stage"]');
+                      return JSON.stringify({ ...stage?.dataset }) + "\\n" + document.body.innerText;
+                    }"""
+                )
+            )
+        except PlaywrightError as error:
+            return f"nothing: {error}"
 
     async def come(self) -> None:
         await self.page.goto(self.url)

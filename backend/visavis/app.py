@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 MODES: tuple[Mode, ...] = ("text", "voice", "video")
 """In the order they are offered."""
+LINGER_SECONDS = 1.0
+"""For which the rest of a refused body is read, so that its sender gets to see the answer."""
 DRAIN_SECONDS = 3.0
 RECORDERS_SAY = {
     "running": "Recordings under way, on all recorders.",
@@ -223,7 +225,7 @@ class Visavis:
         ends(calling.settle)
         application = http.application()
         gateway.attach(application)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, lingering_time=LINGER_SECONDS)
         await runner.setup()
         ends(runner.cleanup)
         ends(matchmaker.stop)

@@ -95,6 +95,7 @@ async def somebody(browser: Browser, service: Service) -> AsyncIterator[Arrive]:
 
     yield make
     for person in people:
+        print(f"--- {person.url}", await person.last_words(), sep="\n")
         await person.context.close()
     assert [complaint for person in people for complaint in person.complaints] == []
 

@@ -166,6 +166,7 @@ class Visavis:
                 contract.SendSignal: calling.signal,
                 contract.CallExperience: calling.experience,
                 contract.OfferToRecorder: calling.offer_to_recorder,
+                contract.OpenFile: self._open_file,
                 contract.Block: safety.block,
                 contract.Report: safety.report,
                 contract.RefreshSession: self._refresh,
@@ -237,6 +238,9 @@ class Visavis:
         log.info("serving", extra={"worker": self.worker})
 
     # ------------------------------------------------------------------ what only the root can join
+
+    def _open_file(self, peer: Peer, asked: contract.OpenFile) -> contract.FileAddress:
+        raise contract.Refused("no_such_file")
 
     def _document_store(self, data_dir: Path) -> DocumentStore:
         if self.settings.mongo_url:

@@ -21,6 +21,8 @@ MAX_INTEREST = 40
 MAX_LANGUAGES = 8
 MAX_SDP = 32_768
 MAX_ICE_SERVERS = 4
+MAX_FILE_NAME = 120
+MAX_REPORTED_FILES = 10
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22}$", description="128 random bits, base64url.")]
 Token = Annotated[str, Meta(min_length=1, max_length=2048, description="A signed token.")]
@@ -58,6 +60,16 @@ ERRORS: dict[str, tuple[int, str]] = {
     "direct_needed": (403, "This server has no relay: a call needs the consent to connect directly."),
     "description_refused": (400, "The session description or candidate is not one a browser makes."),
     "recording_unavailable": (409, "This server cannot record calls."),
+    "no_such_file": (404, "There is no such file: it has expired, was taken back, or is not for you."),
+    "file_empty": (400, "The file has no bytes."),
+    "file_too_large": (413, "The file has more than `limit` bytes."),
+    "too_many_files": (409, "This guest's files have `limit` bytes together already; wait or take one back."),
+    "kind_refused": (415, "Files of this kind are not taken here. `kind` says which it is."),
+    "file_unreadable": (422, "The content is not what it says, or is broken."),
+    "picture_too_large": (422, "The picture has more than `limit` pixels."),
+    "file_infected": (422, "The scanner found something harmful in it."),
+    "offset_mismatch": (409, "The upload stands at `offset`: go on from there."),
+    "storage_full": (507, "There is no room left on the server for files."),
     "not_found": (404, "There is nothing at this address."),
     "method_not_allowed": (405, "This address does not take this method."),
     "busy": (503, "The server is at its limit; try again in `retryInMs`."),
@@ -254,7 +266,48 @@ class DeletionBody(Wire, frozen=True, tag_field="kind", tag="deletion"):
     target: Id
 
 
-Body = TextBody | ReactionBody | DeletionBody
+FileKind = Literal["picture", "video", "audio", "voice", "document"]
+"""What a file is shown as, by its content. `voice` is sound that was recorded to be said."""
+
+
+class SharedFile(Wire, frozen=True):
+    """A file as members see it. Where it can be fetched is asked with `file:open`."""
+
+    id: Id
+    kind: FileKind
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_FILE_NAME, description="What a download is saved as.")]
+    type: Annotated[str, Meta(max_length=100, description="Media type of what is served.")]
+    bytes: Annotated[int, Meta(ge=1, description="Of what is served.")]
+    expires_at: Instant
+    width: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    height: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    seconds: Annotated[float, Meta(ge=0)] | None = None
+    waveform: Annotated[str, Meta(max_length=100, description="Loudness over time, base64, a byte each.")] | None = None
+    blur: (
+        Annotated[str, Meta(max_length=600, description="A WebP of a few pixels, base64: what it shows, not how.")]
+        | None
+    ) = None
+    thumb: Annotated[bool, Meta(description="There is a smaller picture of it.")] = False
+
+
+class FileBody(Wire, frozen=True, tag_field="kind", tag="file"):
+    """A file that was uploaded and found good, by its `seal`, perhaps with words."""
+
+    seal: Token
+    text: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    reply_to: Id | None = None
+
+
+class SharedFileBody(Wire, frozen=True, tag_field="kind", tag="file"):
+    """A file, perhaps with words."""
+
+    file: SharedFile
+    text: Annotated[str, Meta(max_length=MAX_TEXT)]
+    reply_to: Id | None
+
+
+Body = TextBody | FileBody | ReactionBody | DeletionBody
+SaidBody = TextBody | SharedFileBody | ReactionBody | DeletionBody
 
 
 class Accepted(Wire, frozen=True):
@@ -281,7 +334,7 @@ class Message(Wire, frozen=True):
     seat: SeatNumber
     id: Id
     seq: Sequence
-    body: Body
+    body: SaidBody
     at: Instant
 
 
@@ -343,6 +396,29 @@ class Ended(Wire, frozen=True):
 
     conversation_id: Id
     reason: Literal["left", "lost"]
+
+
+# --------------------------------------------------------------------------- files
+
+FileVariant = Literal["main", "thumb", "download"]
+
+
+class FileAddress(Wire, frozen=True):
+    """Where a file can be fetched for a while, by this guest: `{base}/main`, `{base}/thumb`, `{base}/download`.
+
+    The address holds as long as the guest is a member of the conversation and the file is there.
+    """
+
+    base: Annotated[str, Meta(max_length=1000)]
+    expires_in_ms: Milliseconds
+
+
+@request("file:open", reply=FileAddress, cost=0.25)
+class OpenFile(Wire, frozen=True):
+    """Ask for the address of a file of this conversation, also after it ended, until one leaves it."""
+
+    conversation_id: Id
+    file_id: Id
 
 
 # --------------------------------------------------------------------------- calls
@@ -602,9 +678,10 @@ ReportReason = Literal["harassment", "sexual", "minor", "hate", "spam", "violenc
 
 
 class Reported(Wire, frozen=True):
-    """The report was stored for moderators."""
+    """The report was stored for moderators, with as many of the chosen files as were still there."""
 
     report_id: Id
+    files: Annotated[Count, Meta(description="Files kept with it.")] = 0
 
 
 @request("safety:report", reply=Reported, cost=8)
@@ -615,6 +692,7 @@ class Report(Wire, frozen=True):
     reason: ReportReason
     words: Annotated[str, Meta(max_length=MAX_REPORT_WORDS)] = ""
     messages: Annotated[tuple[ReportedMessage, ...], Meta(max_length=MAX_REPORTED_MESSAGES)] = ()
+    files: Annotated[tuple[Id, ...], Meta(max_length=MAX_REPORTED_FILES)] = ()
 
 
 # --------------------------------------------------------------------------- session
@@ -695,6 +773,17 @@ class GuestCreated(Wire, frozen=True):
     profile: Profile
 
 
+class FileLimits(Wire, frozen=True):
+    """What this server takes."""
+
+    bytes: Annotated[int, Meta(ge=1, description="The largest file.")]
+    per_minute: Annotated[int, Meta(ge=1, description="Uploads a guest may begin in a minute.")]
+    bytes_together: Annotated[int, Meta(ge=1, description="All of a guest's files at a time.")]
+    seconds: Annotated[int, Meta(ge=1, description="How long a file is kept.")]
+    kinds: tuple[FileKind, ...]
+    chunk_bytes: Annotated[int, Meta(ge=1, description="Send no more than this in one PATCH.")]
+
+
 class ServerInfo(Wire, frozen=True):
     """What a page needs to know before there is a guest."""
 
@@ -704,6 +793,7 @@ class ServerInfo(Wire, frozen=True):
     modes: tuple[Mode, ...]
     relay: Annotated[bool, Meta(description="Calls go through a relay; if not, they are direct, and share addresses.")]
     recording: Annotated[bool, Meta(description="Calls can be recorded.")]
+    files: FileLimits | None
     contract: str
 
 
@@ -721,6 +811,36 @@ class SavedRecordings(Wire, frozen=True):
     """The recordings of this browser, newest first."""
 
     recordings: tuple[SavedRecording, ...]
+
+
+class BeginUpload(Wire, frozen=True):
+    """A file is about to be uploaded for a conversation."""
+
+    conversation_id: Id
+    name: Annotated[str, Meta(min_length=1, max_length=1000, description="As the device calls it.")]
+    bytes: Annotated[int, Meta(ge=0)]
+    voice: Annotated[bool, Meta(description="It is a voice message.")] = False
+
+
+class UploadBegun(Wire, frozen=True):
+    """Send the bytes to `url` with the tus protocol 1.0.0 (HEAD, PATCH, DELETE), then ask for its state there."""
+
+    file_id: Id
+    url: Annotated[str, Meta(max_length=200)]
+
+
+class UploadState(Wire, frozen=True):
+    """How an upload stands. Asked while `checking`, the answer waits some seconds for news.
+
+    `ready`: say it with a FileBody of this `seal`. `refused`: the bytes are gone; `problem` is a code of a refusal.
+    """
+
+    phase: Literal["uploading", "checking", "ready", "refused"]
+    offset: Count
+    problem: str | None = None
+    limit: Count | None = None
+    seal: Token | None = None
+    file: SharedFile | None = None
 
 
 class Health(Wire, frozen=True):
@@ -748,6 +868,40 @@ ROUTES: tuple[Route, ...] = (
     Route("list_recordings", "GET", "/api/recordings", "This browser's recordings (Bearer token).", SavedRecordings),
     Route("get_recording", "GET", "/api/recordings/{id}", "One of them, as MP4 (Bearer token; ranges).", None),
     Route("delete_recording", "DELETE", "/api/recordings/{id}", "Delete it for both.", Done),
+    Route(
+        "begin_upload",
+        "POST",
+        "/api/files",
+        "Begin an upload for the conversation one is in (Bearer token).",
+        UploadBegun,
+        BeginUpload,
+        201,
+    ),
+    Route("get_upload", "GET", "/api/files/{id}", "How one's upload stands; waits while it is checked.", UploadState),
+    Route("head_upload", "HEAD", "/api/files/{id}", "How far one's upload is (tus 1.0.0: Upload-Offset).", None),
+    Route(
+        "patch_upload",
+        "PATCH",
+        "/api/files/{id}",
+        "More bytes of it, from Upload-Offset on (tus 1.0.0, application/offset+octet-stream).",
+        None,
+        status=204,
+    ),
+    Route(
+        "delete_upload",
+        "DELETE",
+        "/api/files/{id}",
+        "Give an upload up, or take a file back for all.",
+        None,
+        status=204,
+    ),
+    Route(
+        "get_file",
+        "GET",
+        "/files/{pass}/{variant}",
+        "A file, at the address that `file:open` gave: `main`, `thumb` or `download` (ranges).",
+        None,
+    ),
     Route("get_metrics", "GET", "/metrics", "Prometheus metrics, for this machine or the metrics token.", None),
     Route("get_openapi", "GET", "/api/openapi.json", "This document.", None),
     Route("get_health", "GET", "/health", "Whether the process lives.", Health),

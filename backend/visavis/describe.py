@@ -19,11 +19,7 @@ from visavis import contract
 from visavis.contract import ERRORS, PUSHES, REQUESTS, ROUTES, Wire
 
 HTTP_STRUCTS: tuple[type[Wire], ...] = (
-    contract.CreateGuest,
-    contract.GuestCreated,
-    contract.ServerInfo,
-    contract.Health,
-    contract.SavedRecordings,
+    *(struct for route in ROUTES for struct in (route.body, route.reply) if struct is not None),
     contract.ErrorReply,
 )
 
@@ -100,7 +96,8 @@ def _ts_struct(info: inspect.StructType) -> str:
 
 
 def _sent() -> set[type]:
-    named: list[type] = [contract.Connect, contract.CreateGuest, *(r.type for r in REQUESTS.values())]
+    bodies = [route.body for route in ROUTES if route.body is not None]
+    named: list[type] = [contract.Connect, *bodies, *(r.type for r in REQUESTS.values())]
     return {info.cls for info in _walk(named)}
 
 
@@ -280,14 +277,17 @@ def openapi() -> dict[str, Any]:
 
     paths: dict[str, Any] = {}
     for route in ROUTES:
+        answer: dict[str, Any] = {"description": "Done."}
+        if route.status != 204 and route.method != "HEAD":
+            answer = {
+                "description": _doc(route.reply) if route.reply else "The document.",
+                "content": content(ref[route.reply] if route.reply else {"type": "object"}),
+            }
         operation: dict[str, Any] = {
             "operationId": route.name,
             "summary": route.summary,
             "responses": {
-                str(route.status): {
-                    "description": _doc(route.reply) if route.reply else "The document.",
-                    "content": content(ref[route.reply] if route.reply else {"type": "object"}),
-                },
+                str(route.status): answer,
                 "default": {"description": _doc(contract.ErrorReply), "content": content(ref[contract.ErrorReply])},
             },
         }

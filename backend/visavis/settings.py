@@ -1,10 +1,12 @@
 """Every setting, read from the environment once, with its default and what it is for."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta, Struct
+
+from visavis.contract import FileKind
 
 
 def _about(text: str, ge: float | None = None, le: float | None = None) -> Meta:
@@ -72,6 +74,47 @@ class Settings(Struct, frozen=True, kw_only=True):
     recording_kept_seconds: Annotated[
         int, _about("A recording can be downloaded for this long, then it is gone.", ge=1)
     ] = 86_400
+    files_url: Annotated[
+        str,
+        _about(
+            "Where files are kept: a folder shared by all workers, `s3://bucket/prefix`, or `none` for no files. "
+            "Empty: `files` in the data folder."
+        ),
+    ] = ""
+    s3_endpoint: Annotated[str, _about("Address of the S3-compatible storage. Empty: Amazon's.")] = ""
+    s3_region: Annotated[str, _about("Its region.")] = "us-east-1"
+    s3_key: Annotated[str, _about("Its access key's id. Empty: from the surroundings, as Amazon's tools do.")] = ""
+    s3_secret: Annotated[str, _about("Its secret access key.")] = ""
+    file_bytes: Annotated[int, _about("Largest file a guest may send.", ge=1, le=2**31 - 1)] = 25_000_000
+    files_per_minute: Annotated[int, _about("Uploads a guest may begin in a minute.", ge=1)] = 10
+    files_bytes_together: Annotated[int, _about("All of a guest's files that are kept, at a time.", ge=1)] = 200_000_000
+    file_seconds: Annotated[int, _about("A file is kept for this long at most, then it is gone.", ge=1)] = 86_400
+    file_kinds: Annotated[
+        str,
+        _about(
+            "Kinds of files that are taken, separated by spaces: `picture`, `video`, `audio`, `voice`, `document`. "
+            "What is none of them, such as a program, never is."
+        ),
+    ] = "picture video audio voice document"
+    file_pixels: Annotated[int, _about("Largest picture, in pixels, all its frames together.", ge=1)] = 50_000_000
+    file_address_seconds: Annotated[
+        int, _about("An address of a file opens it for this long; a page asks for another by itself.", ge=10)
+    ] = 600
+    file_checks_at_once: Annotated[int, _about("Files a worker takes apart at once, a process each.", ge=1)] = 2
+    upload_seconds: Annotated[int, _about("An upload that stands still this long is given up.", ge=1)] = 3600
+    files_free_bytes: Annotated[
+        int, _about("No upload begins while less than this is free on the disk they pass through.", ge=0)
+    ] = 500_000_000
+    scanner_url: Annotated[
+        str,
+        _about(
+            "A virus scanner that speaks clamd's protocol: `tcp://host:port` or `unix:/path`. A file is held back "
+            "until it says clean. Empty: none."
+        ),
+    ] = ""
+    evidence_seconds: Annotated[int, _about("Files attached to a report are kept for moderators this long.", ge=1)] = (
+        7_776_000
+    )
     metrics_token: Annotated[
         str, _about("Bearer token for reading /metrics. Empty: only from this machine, and only without ORIGINS.")
     ] = ""
@@ -124,6 +167,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise SettingsError("VISAVIS_LOG_LEVEL: use debug, info, warning or error")
         if not settings.modes.split() or not set(settings.modes.split()) <= {"text", "voice", "video"}:
             raise SettingsError("VISAVIS_MODES: use text, voice and video")
+        if not set(settings.file_kinds.split()) <= set(get_args(FileKind)):
+            raise SettingsError(f"VISAVIS_FILE_KINDS: use {', '.join(get_args(FileKind))}")
         return settings
 
 

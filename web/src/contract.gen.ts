@@ -1,11 +1,13 @@
 // Written by `python -m visavis contract`. Do not edit.
 
-export const CONTRACT = "72289a276759";
+export const CONTRACT = "978af64a5acf";
 export const RULES_VERSION = 1;
+export const MAX_FILE_NAME = 120;
 export const MAX_ICE_SERVERS = 4;
 export const MAX_INTEREST = 40;
 export const MAX_INTERESTS = 10;
 export const MAX_LANGUAGES = 8;
+export const MAX_REPORTED_FILES = 10;
 export const MAX_REPORTED_MESSAGES = 20;
 export const MAX_REPORT_WORDS = 1000;
 export const MAX_SDP = 32768;
@@ -17,9 +19,9 @@ export type PartnerState = "away" | "here";
 
 export type ReportReason = "harassment" | "hate" | "minor" | "other" | "sexual" | "spam" | "violence";
 
-export type Body = TextBody | ReactionBody | DeletionBody;
+export type Body = TextBody | FileBody | ReactionBody | DeletionBody;
 
-export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "no_such_call", "not_agreed", "direct_needed", "description_refused", "recording_unavailable", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
+export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "no_such_call", "not_agreed", "direct_needed", "description_refused", "recording_unavailable", "no_such_file", "file_empty", "file_too_large", "too_many_files", "kind_refused", "file_unreadable", "picture_too_large", "file_infected", "offset_mismatch", "storage_full", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What a client presents when it connects (Socket.IO `auth`). */
@@ -63,6 +65,14 @@ export interface TextBody {
   readonly replyTo?: string | null;
 }
 
+/** A file that was uploaded and found good, by its `seal`, perhaps with words. */
+export interface FileBody {
+  readonly kind: "file";
+  readonly seal: string;
+  readonly text?: string;
+  readonly replyTo?: string | null;
+}
+
 /** An emoji on a message; none takes the reaction back. */
 export interface ReactionBody {
   readonly kind: "reaction";
@@ -81,7 +91,7 @@ export interface SendMessage {
   readonly conversationId: string;
   readonly id: string;
   readonly seq: number;
-  readonly body: TextBody | ReactionBody | DeletionBody;
+  readonly body: TextBody | FileBody | ReactionBody | DeletionBody;
 }
 
 /** The server passed it on. Delivered is for the partner's client to say. */
@@ -105,6 +115,18 @@ export interface SendTyping {
 /** Leave for good. Leaving twice does no harm. */
 export interface Leave {
   readonly conversationId: string;
+}
+
+/** Ask for the address of a file of this conversation, also after it ended, until one leaves it. */
+export interface OpenFile {
+  readonly conversationId: string;
+  readonly fileId: string;
+}
+
+/** Where a file can be fetched for a while, by this guest: `{base}/main`, `{base}/thumb`, `{base}/download`. The address holds as long as the guest is a member of the conversation and the file is there. */
+export interface FileAddress {
+  readonly base: string;
+  readonly expiresInMs: number;
 }
 
 /** What a member sends of what was agreed: told to the other side, so that silence explains itself. */
@@ -280,11 +302,13 @@ export interface Report {
   readonly reason: "harassment" | "hate" | "minor" | "other" | "sexual" | "spam" | "violence";
   readonly words?: string;
   readonly messages?: readonly ReportedMessage[];
+  readonly files?: readonly string[];
 }
 
-/** The report was stored for moderators. */
+/** The report was stored for moderators, with as many of the chosen files as were still there. */
 export interface Reported {
   readonly reportId: string;
+  readonly files: number;
 }
 
 /** Ask for a newer token before this one expires. */
@@ -346,13 +370,37 @@ export interface MatchFound {
   readonly conversation: Conversation;
 }
 
+/** A file as members see it. Where it can be fetched is asked with `file:open`. */
+export interface SharedFile {
+  readonly id: string;
+  readonly kind: "audio" | "document" | "picture" | "video" | "voice";
+  readonly name: string;
+  readonly type: string;
+  readonly bytes: number;
+  readonly expiresAt: number;
+  readonly width: number | null;
+  readonly height: number | null;
+  readonly seconds: number | null;
+  readonly waveform: string | null;
+  readonly blur: string | null;
+  readonly thumb: boolean;
+}
+
+/** A file, perhaps with words. */
+export interface SharedFileBody {
+  readonly kind: "file";
+  readonly file: SharedFile;
+  readonly text: string;
+  readonly replyTo: string | null;
+}
+
 /** What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt. */
 export interface Message {
   readonly conversationId: string;
   readonly seat: number;
   readonly id: string;
   readonly seq: number;
-  readonly body: TextBody | ReactionBody | DeletionBody;
+  readonly body: TextBody | SharedFileBody | ReactionBody | DeletionBody;
   readonly at: number;
 }
 
@@ -425,6 +473,28 @@ export interface SessionMove {
   readonly inMs: number;
 }
 
+/** What this server takes. */
+export interface FileLimits {
+  readonly bytes: number;
+  readonly perMinute: number;
+  readonly bytesTogether: number;
+  readonly seconds: number;
+  readonly kinds: readonly ("audio" | "document" | "picture" | "video" | "voice")[];
+  readonly chunkBytes: number;
+}
+
+/** What a page needs to know before there is a guest. */
+export interface ServerInfo {
+  readonly lobby: LobbyState;
+  readonly minimumAge: number;
+  readonly rules: number;
+  readonly modes: readonly ("text" | "video" | "voice")[];
+  readonly relay: boolean;
+  readonly recording: boolean;
+  readonly files: FileLimits | null;
+  readonly contract: string;
+}
+
 /** Ask for a guest: the answers of a first visit, or the `device` token that remembers them. */
 export interface CreateGuest {
   readonly birthDate?: string | null;
@@ -440,23 +510,6 @@ export interface GuestCreated {
   readonly profile: Profile;
 }
 
-/** What a page needs to know before there is a guest. */
-export interface ServerInfo {
-  readonly lobby: LobbyState;
-  readonly minimumAge: number;
-  readonly rules: number;
-  readonly modes: readonly ("text" | "video" | "voice")[];
-  readonly relay: boolean;
-  readonly recording: boolean;
-  readonly contract: string;
-}
-
-/** Whether the process lives, or is ready for guests, with each part's state. */
-export interface Health {
-  readonly ok: boolean;
-  readonly parts: Readonly<Record<string, boolean>>;
-}
-
 /** A recording that can be downloaded by either of its two guests' browsers. */
 export interface SavedRecording {
   readonly id: string;
@@ -469,6 +522,36 @@ export interface SavedRecording {
 /** The recordings of this browser, newest first. */
 export interface SavedRecordings {
   readonly recordings: readonly SavedRecording[];
+}
+
+/** A file is about to be uploaded for a conversation. */
+export interface BeginUpload {
+  readonly conversationId: string;
+  readonly name: string;
+  readonly bytes: number;
+  readonly voice?: boolean;
+}
+
+/** Send the bytes to `url` with the tus protocol 1.0.0 (HEAD, PATCH, DELETE), then ask for its state there. */
+export interface UploadBegun {
+  readonly fileId: string;
+  readonly url: string;
+}
+
+/** How an upload stands. Asked while `checking`, the answer waits some seconds for news. `ready`: say it with a FileBody of this `seal`. `refused`: the bytes are gone; `problem` is a code of a refusal. */
+export interface UploadState {
+  readonly phase: "checking" | "ready" | "refused" | "uploading";
+  readonly offset: number;
+  readonly problem: string | null;
+  readonly limit: number | null;
+  readonly seal: string | null;
+  readonly file: SharedFile | null;
+}
+
+/** Whether the process lives, or is ready for guests, with each part's state. */
+export interface Health {
+  readonly ok: boolean;
+  readonly parts: Readonly<Record<string, boolean>>;
 }
 
 /** Why a request was refused; more data may stand beside the code. */
@@ -496,6 +579,7 @@ export interface ClientToServerEvents {
   "chat:receipt": (request: SendReceipt, ack: (answer: Answer<Done>) => void) => void;
   "chat:typing": (request: SendTyping, ack: (answer: Answer<Done>) => void) => void;
   "conversation:leave": (request: Leave, ack: (answer: Answer<Done>) => void) => void;
+  "file:open": (request: OpenFile, ack: (answer: Answer<FileAddress>) => void) => void;
   "call:invite": (request: InviteToCall, ack: (answer: Answer<CallState>) => void) => void;
   "call:accept": (request: AcceptCall, ack: (answer: Answer<CallState>) => void) => void;
   "call:end": (request: EndCall, ack: (answer: Answer<CallState>) => void) => void;

@@ -8,6 +8,7 @@ import {
   MAX_REPORT_WORDS,
   MAX_REPORTED_MESSAGES,
   MAX_TEXT,
+  type Body,
   type Conversation as Seated,
   type ErrorCode,
   type Message,
@@ -420,7 +421,7 @@ export function createConversation(
   // ------------------------------------------------------------------ what arrives
 
   function apply(current: Talk, { id, seq, body, at }: Message): void {
-    if (body.kind === "text") {
+    if (body.kind === "text" || body.kind === "file") {
       if (current.byId.has(id)) return;
       const { text } = body;
       const said = { id, mine: false, seq, text, at, replyTo: body.replyTo ?? null, refused: false, reactions: {} };
@@ -511,7 +512,7 @@ export function createConversation(
 
   // ------------------------------------------------------------------ what this guest does
 
-  function send(current: Talk, id: string, body: Message["body"]): number {
+  function send(current: Talk, id: string, body: Body): number {
     const { seq } = current.outbox.add(id, body);
     save();
     current.outbox.flush();

@@ -447,7 +447,9 @@ export class Network {
           return { error: { code: "rate_limited", retryInMs: 300 + this.random() * 700 } };
         }
         const at = this.clock.now;
-        this.push(partner, "chat:message", { ...(request as RequestOf<"chat:message">), seat, at });
+        const { body, ...said } = request as RequestOf<"chat:message">;
+        if (body.kind === "file") return { error: { code: "no_such_file" } };
+        this.push(partner, "chat:message", { ...said, body, seat, at });
         return { ok: { at } };
       }
       case "chat:receipt":

@@ -18,6 +18,7 @@ from visavis.contract import (
     Conversation,
     Done,
     Ended,
+    FileBody,
     LobbyState,
     MatchFound,
     Message,
@@ -247,6 +248,8 @@ class Conversations:
         """Pass an item on to the other members who are here. Those away get it when it is sent again."""
         seat = self.seated(peer, said.conversation_id)
         at = time.time_ns() // 1_000_000
+        if isinstance(said.body, FileBody):
+            raise Refused("no_such_file")
         self.push_others(
             seat,
             Message(

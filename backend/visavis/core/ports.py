@@ -1,12 +1,12 @@
 """What the rules need from outside, as small Protocols: adapters fulfil them, tests run on the real ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from visavis.contract import Mode, Profile, Why
+from visavis.contract import FileKind, Mode, Profile, Why
 from visavis.core.identity import Guest
 from visavis.core.matching import Ticket
 
@@ -339,3 +339,102 @@ class Shelf(Protocol):
 
     def old(self, seconds: float) -> list[str]:
         """The recordings whose files are older than this."""
+
+
+# --------------------------------------------------------------------------- files
+
+
+class StorageFull(Exception):
+    """There is no room left for another blob; nothing of it was kept."""
+
+
+class StorageUnavailable(Exception):
+    """The storage for blobs did not answer."""
+
+
+class Blobs(Protocol):
+    """Where bytes of files lie, shared by all workers.
+
+    A name is `folder/owner/part`, each made by the server of letters, digits, `-`, `_` and `.`. A blob is there
+    whole or not at all. Methods raise StorageUnavailable; those that write, StorageFull as well.
+    """
+
+    spool: Path
+    """A folder on this machine for what is on its way; whatever lies there for an hour is forgotten."""
+
+    async def open(self) -> None:
+        """Prepare and prove that it can be written to."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+    async def ping(self) -> None:
+        """Prove that the storage answers."""
+
+    async def free(self) -> int | None:
+        """Bytes that are left, where that is known."""
+
+    async def put(self, name: str, path: Path) -> None:
+        """Keep a finished file of the spool under this name. The path is gone afterwards, whatever happened."""
+
+    async def size(self, name: str) -> int | None:
+        """Its bytes, or None if there is no such blob."""
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from `start` up to, not including, `end`, in pieces of at most 256 KiB.
+
+        Raises KeyError before the first piece if there is no such blob.
+        """
+
+    async def copy(self, name: str, to: str) -> None:
+        """Keep the same bytes under another name as well. Raises KeyError if there is no such blob."""
+
+    async def remove(self, owner: str) -> None:
+        """Remove every blob of `folder/owner`."""
+
+    async def old(self, folder: str, seconds: float) -> list[str]:
+        """Owners, as `folder/owner`, none of whose blobs is younger than this; at most a thousand."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What taking a file apart found, and made of it. Paths are in the folder that was given.
+
+    `main` is what members get: never the original of a picture; video and sound without what they say of where and
+    with what they were made.
+    """
+
+    kind: FileKind
+    type: str
+    main: Path
+    suffix: str
+    """What a download's name should end with, with the dot; empty: as it was called."""
+    thumb: Path | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    waveform: str | None = None
+    blur: str | None = None
+
+
+class Workshop(Protocol):
+    """Takes files apart, in a process with few rights, little memory and little time."""
+
+    async def examine(self, path: Path, name: str, folder: Path, *, voice: bool) -> Found:
+        """Find out by its content what a file is, and make of it, in `folder`, what members get.
+
+        Raises Refused: kind_refused, file_unreadable, picture_too_large.
+        """
+
+
+class ScannerUnavailable(Exception):
+    """The scanner did not answer, or not in words it should."""
+
+
+class Scanner(Protocol):
+    """Looks for harmful content."""
+
+    async def clean(self, path: Path) -> bool:
+        """Whether nothing was found. Raises ScannerUnavailable."""
+
+    async def ping(self) -> None:
+        """Prove that it answers. Raises ScannerUnavailable."""

@@ -165,6 +165,7 @@ class Http:
                 modes=self._modes,
                 relay=self._relay,
                 recording=self._recording(),
+                files=None,
                 contract=self._contract_hash,
             )
         )
@@ -222,6 +223,11 @@ class Http:
     async def delete_recording(self, request: web.Request) -> web.Response:
         await self._recordings.delete(self._guest(request).device, request.match_info["id"])
         return _reply(Done())
+
+    async def _no_files(self, request: web.Request) -> web.StreamResponse:
+        raise Refused("no_such_file")
+
+    begin_upload = get_upload = head_upload = patch_upload = delete_upload = get_file = _no_files
 
     def _guest(self, request: web.Request) -> Guest:
         """Who asks. Raises Refused."""

@@ -1,0 +1,242 @@
+"""Blobs as objects of a bucket, in Amazon's S3 or anything that speaks its protocol.
+
+A blob is the object `prefix/folder/owner/part`. Bytes stream in both directions; what is sent is cut into parts of
+5 MiB, the least that S3 takes, and few of them are in memory at a time, however many puts wait. A part upload that a
+crash cut short stays in the bucket unseen: give it a lifecycle rule that aborts incomplete multipart uploads.
+
+A storage that is away is noticed within a few seconds: nothing large is sent before it has answered something
+small. One that goes silent in the middle of a put is given half a minute, and more for a large blob.
+
+Hides: obstore, and what S3's errors mean.
+"""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
+
+from visavis.core.ports import StorageFull, StorageUnavailable
+
+_COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
+_PIECE = 256 * 1024
+_PART = 5 * 1024 * 1024
+_PUTS_AT_ONCE = 4
+_OLD_AT_ONCE = 1000
+_PATIENCE, _WRITE_PATIENCE = 5.0, 30.0
+_SLOWEST = 250_000
+"""Bytes per second under which a storage counts as away."""
+_FRESH = 2.0
+"""Seconds for which an answer shows that the storage is there."""
+_FULL = re.compile(r"\b507\b|InsufficientStorage|StorageFull|QuotaExceeded|InsufficientCapacity")
+"""How storages say that there is no room: MinIO, Ceph and others; Amazon's never is full."""
+
+T = TypeVar("T")
+
+
+def _parts(name: str, count: int) -> str:
+    """The name, if it is one that the server makes. Raises ValueError."""
+    parts = name.split("/")
+    if len(parts) != count or not all(_COMPONENT.fullmatch(part) for part in parts):
+        raise ValueError(f"no name of a blob: {name!r}")
+    return name
+
+
+def _meant(error: Exception) -> Exception:
+    """What an error of the library says, in the port's words."""
+    said = f"{type(error).__name__}: {error}"[:500]
+    return StorageFull(said) if _FULL.search(str(error)) else StorageUnavailable(said)
+
+
+class S3Blobs:
+    """Fulfils `Blobs` in a bucket. Names that no server makes are a ValueError.
+
+    `url` is `s3://bucket` or `s3://bucket/prefix`. `endpoint` is the storage's address, over plain HTTP if it begins
+    so; empty: Amazon's. An empty `key`: credentials from the surroundings (AWS_* variables, the container's or the
+    machine's role). Raises ValueError for any other `url`.
+    """
+
+    def __init__(self, url: str, spool: Path, *, endpoint: str, region: str, key: str, secret: str) -> None:
+        where = urlsplit(url)
+        prefix = where.path.strip("/")
+        if where.scheme != "s3" or not where.netloc or where.query or where.fragment or ".." in prefix.split("/"):
+            raise ValueError(f"not s3://bucket/prefix: {url!r}")
+
+        def credentials() -> S3Credential:
+            return {"access_key_id": key, "secret_access_key": secret, "token": None, "expires_at": None}
+
+        # Not every storage has the request that deletes many at once, and an owner has few blobs.
+        config = S3Config(region=region, disable_bulk_delete=True)
+        if endpoint:
+            config["endpoint"] = endpoint.rstrip("/")
+        self.spool = spool
+        self._store = S3Store(
+            where.netloc,
+            prefix=prefix or None,
+            config=config,
+            credential_provider=credentials if key else None,
+            client_options=ClientConfig(
+                allow_http=endpoint.startswith("http://"),
+                connect_timeout=timedelta(seconds=2),
+                # For a whole answer: a slow reader may take long over it. Silence is noticed here, piece by piece.
+                timeout=timedelta(hours=12),
+            ),
+            retry_config=RetryConfig(
+                max_retries=2,
+                retry_timeout=timedelta(seconds=4),
+                backoff={"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
+            ),
+        )
+        self._puts = asyncio.Semaphore(_PUTS_AT_ONCE)
+        self._heard = float("-inf")
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        await asyncio.to_thread(self._prepare_spool)
+        # It has no name that a blob can have.
+        with suppress(StorageFull):
+            await self._ask(obstore.put_async(self._store, "probe", b"visavis", use_multipart=False))
+        await self._ask(obstore.delete_async(self._store, "probe"))
+
+    async def close(self) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=_PATIENCE)
+
+    async def ping(self) -> None:
+        await self._page(obstore.list(self._store, "probe", chunk_size=1))
+
+    async def free(self) -> int | None:
+        return None
+
+    async def put(self, name: str, path: Path) -> None:
+        # One that nobody waits for any more is ended properly, or its parts would stay in the bucket.
+        putting = asyncio.create_task(self._put(name, path))
+        self._running.add(putting)
+        putting.add_done_callback(self._ended)
+        await asyncio.shield(putting)
+
+    async def size(self, name: str) -> int | None:
+        try:
+            return (await self._ask(obstore.head_async(self._store, _parts(name, 3))))["size"]
+        except FileNotFoundError:
+            return None
+
+    async def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        _parts(name, 3)
+        if start or end is not None:
+            # A range with nothing in it is an error to S3, and none to us.
+            size = await self.size(name)
+            if size is None:
+                raise KeyError(name)
+            end = size if end is None else min(end, size)
+            if start >= end:
+                return
+        try:
+            options: obstore.GetOptions = {"range": (start, end)} if end is not None else {}
+            found = await self._ask(obstore.get_async(self._store, name, options=options))
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        pieces = found.stream(min_chunk_size=_PIECE // 4)
+        while True:
+            try:
+                piece = await self._ask(pieces.__anext__())
+            except StopAsyncIteration:
+                return
+            for at in range(0, len(piece), _PIECE):
+                yield piece[at : at + _PIECE]
+
+    async def copy(self, name: str, to: str) -> None:
+        try:
+            await self._ask(
+                obstore.copy_async(self._store, _parts(name, 3), _parts(to, 3), overwrite=True), _WRITE_PATIENCE
+            )
+        except FileNotFoundError:
+            raise KeyError(name) from None
+
+    async def remove(self, owner: str) -> None:
+        # The library ends the prefix with a slash: it is this owner, not all that begin so.
+        pages = obstore.list(self._store, _parts(owner, 2), chunk_size=_OLD_AT_ONCE)
+        while page := await self._page(pages):
+            for blob in page:
+                with suppress(FileNotFoundError):
+                    await self._ask(obstore.delete_async(self._store, blob["path"]))
+
+    async def old(self, folder: str, seconds: float) -> list[str]:
+        before = datetime.now(UTC) - timedelta(seconds=seconds)
+        pages = obstore.list(self._store, _parts(folder, 1), chunk_size=_OLD_AT_ONCE)
+        found: list[str] = []
+        # S3 lists by name, so that the blobs of an owner follow each other.
+        owner, newest = "", before
+        while page := await self._page(pages):
+            for blob in page:
+                whose = blob["path"].rpartition("/")[0]
+                if whose != owner:
+                    if owner and newest < before:
+                        found.append(owner)
+                        if len(found) == _OLD_AT_ONCE:
+                            return found
+                    owner, newest = whose, blob["last_modified"]
+                newest = max(newest, blob["last_modified"])
+        return [*found, owner] if owner and newest < before else found
+
+    # ----------------------------------------------------------------------- asking
+
+    async def _ask(self, asked: Awaitable[T], patience: float | None = None) -> T:
+        """The answer. Raises FileNotFoundError, StorageFull, StorageUnavailable."""
+        try:
+            async with asyncio.timeout(_PATIENCE if patience is None else patience):
+                answer = await asked
+        except FileNotFoundError:
+            self._heard = time.monotonic()
+            raise
+        except (BaseError, OSError) as error:  # a TimeoutError is one
+            raise _meant(error) from error
+        self._heard = time.monotonic()
+        return answer
+
+    async def _page(self, pages: Any) -> list[Any]:
+        """What comes next of a listing; empty at its end."""
+        try:
+            return list(await self._ask(pages.__anext__()))
+        except StopAsyncIteration:
+            return []
+        except FileNotFoundError as error:
+            # A listing without results is empty: it is the bucket that is not there.
+            raise StorageUnavailable(str(error)[:500]) from error
+
+    def _ended(self, put: asyncio.Task[None]) -> None:
+        self._running.discard(put)
+        if not put.cancelled():
+            put.exception()
+
+    async def _put(self, name: str, path: Path) -> None:
+        try:
+            _parts(name, 3)
+            async with self._puts:
+                if time.monotonic() - self._heard > _FRESH:
+                    await self.ping()
+                patience = _WRITE_PATIENCE + (await asyncio.to_thread(path.stat)).st_size / _SLOWEST
+                sending = obstore.put_async(self._store, name, path, chunk_size=_PART, max_concurrency=1)
+                await self._ask(sending, patience)
+        except FileNotFoundError as error:
+            # The path, or the bucket.
+            raise StorageUnavailable(str(error)[:500]) from error
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    def _prepare_spool(self) -> None:
+        try:
+            self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageUnavailable(repr(error)) from error
+        if not os.access(self.spool, os.W_OK | os.X_OK):
+            raise StorageUnavailable(f"not writable: {self.spool}")

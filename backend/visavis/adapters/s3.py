@@ -18,14 +18,18 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
+from obstore.store import S3Store
 
 from visavis.core.ports import StorageFull, StorageUnavailable
+
+if TYPE_CHECKING:  # the library has these for checking only
+    from obstore import GetOptions
+    from obstore.store import S3Config, S3Credential
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _PIECE = 256 * 1024
@@ -71,11 +75,11 @@ class S3Blobs:
         if where.scheme != "s3" or not where.netloc or where.query or where.fragment or ".." in prefix.split("/"):
             raise ValueError(f"not s3://bucket/prefix: {url!r}")
 
-        def credentials() -> S3Credential:
+        def credentials() -> "S3Credential":
             return {"access_key_id": key, "secret_access_key": secret, "token": None, "expires_at": None}
 
         # Not every storage has the request that deletes many at once, and an owner has few blobs.
-        config = S3Config(region=region, disable_bulk_delete=True)
+        config: S3Config = {"region": region, "disable_bulk_delete": True}
         if endpoint:
             config["endpoint"] = endpoint.rstrip("/")
         self.spool = spool
@@ -84,17 +88,21 @@ class S3Blobs:
             prefix=prefix or None,
             config=config,
             credential_provider=credentials if key else None,
-            client_options=ClientConfig(
-                allow_http=endpoint.startswith("http://"),
-                connect_timeout=timedelta(seconds=2),
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=2),
                 # For a whole answer: a slow reader may take long over it. Silence is noticed here, piece by piece.
-                timeout=timedelta(hours=12),
-            ),
-            retry_config=RetryConfig(
-                max_retries=2,
-                retry_timeout=timedelta(seconds=4),
-                backoff={"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
-            ),
+                "timeout": timedelta(hours=12),
+            },
+            retry_config={
+                "max_retries": 2,
+                "retry_timeout": timedelta(seconds=4),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=1),
+                    "base": 2,
+                },
+            },
         )
         self._puts = asyncio.Semaphore(_PUTS_AT_ONCE)
         self._heard = float("-inf")
@@ -102,10 +110,13 @@ class S3Blobs:
 
     async def open(self) -> None:
         await asyncio.to_thread(self._prepare_spool)
-        # It has no name that a blob can have.
-        with suppress(StorageFull):
-            await self._ask(obstore.put_async(self._store, "probe", b"visavis", use_multipart=False))
-        await self._ask(obstore.delete_async(self._store, "probe"))
+        try:
+            # It has no name that a blob can have. What is there can be served from a full storage.
+            with suppress(StorageFull):
+                await self._ask(obstore.put_async(self._store, "probe", b"visavis", use_multipart=False))
+            await self._ask(obstore.delete_async(self._store, "probe"))
+        except FileNotFoundError as error:
+            raise _meant(error) from error
 
     async def close(self) -> None:
         if self._running:
@@ -141,7 +152,7 @@ class S3Blobs:
             if start >= end:
                 return
         try:
-            options: obstore.GetOptions = {"range": (start, end)} if end is not None else {}
+            options: GetOptions = {"range": (start, end)} if end is not None else {}
             found = await self._ask(obstore.get_async(self._store, name, options=options))
         except FileNotFoundError:
             raise KeyError(name) from None
@@ -155,10 +166,12 @@ class S3Blobs:
                 yield piece[at : at + _PIECE]
 
     async def copy(self, name: str, to: str) -> None:
+        _parts(to, 3)
+        # Asked first, so that a storage that is away is noticed soon.
+        if await self.size(name) is None:
+            raise KeyError(name)
         try:
-            await self._ask(
-                obstore.copy_async(self._store, _parts(name, 3), _parts(to, 3), overwrite=True), _WRITE_PATIENCE
-            )
+            await self._ask(obstore.copy_async(self._store, name, to, overwrite=True), _WRITE_PATIENCE)
         except FileNotFoundError:
             raise KeyError(name) from None
 
@@ -211,7 +224,7 @@ class S3Blobs:
             return []
         except FileNotFoundError as error:
             # A listing without results is empty: it is the bucket that is not there.
-            raise StorageUnavailable(str(error)[:500]) from error
+            raise _meant(error) from error
 
     def _ended(self, put: asyncio.Task[None]) -> None:
         self._running.discard(put)
@@ -229,7 +242,7 @@ class S3Blobs:
                 await self._ask(sending, patience)
         except FileNotFoundError as error:
             # The path, or the bucket.
-            raise StorageUnavailable(str(error)[:500]) from error
+            raise _meant(error) from error
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
 

@@ -10,7 +10,7 @@ import tseslint from "typescript-eslint";
  */
 const REACT = "^(react|react-dom)(/|$)|^@radix-ui/|/useStore$";
 const SCREENS = "^(\\.{1,2}/)+(screens|ui|App|main|i18n)(/|$|\\.)";
-const VIEW_MODELS = "^(\\./|(\\.\\./)+)(session|lobby|interest|search|conversation|delivery|settings|call|devices|recordings|flow|peer|recorder|adapt|visavis)$";
+const VIEW_MODELS = "^(\\./|(\\.\\./)+)(session|lobby|interest|search|conversation|delivery|settings|call|devices|recordings|files|sharing|uploads|transfer|voice|flow|peer|recorder|adapt|visavis)$";
 
 function layer(files, ...forbidden) {
   return {
@@ -55,7 +55,7 @@ export default defineConfig(
     [VIEW_MODELS, "the connection knows no view-models"],
   ),
   layer(
-    ["src/{session,lobby,interest,search,conversation,delivery,settings,call,devices,recordings,flow,peer,recorder,adapt,visavis}.ts"],
+    ["src/{session,lobby,interest,search,conversation,delivery,settings,call,devices,recordings,files,sharing,uploads,transfer,voice,flow,peer,recorder,adapt,visavis}.ts"],
     [REACT, "view-models know no React"],
     [SCREENS, "view-models know no screens"],
   ),

@@ -155,6 +155,7 @@ def typescript() -> str:
 
 
 _ALIASES: dict[str, Any] = {
+    "FileKind": contract.FileKind,
     "Mode": contract.Mode,
     "PartnerState": contract.PartnerState,
     "ReportReason": contract.ReportReason,

@@ -13,6 +13,8 @@ export const MAX_REPORT_WORDS = 1000;
 export const MAX_SDP = 32768;
 export const MAX_TEXT = 4000;
 
+export type FileKind = "audio" | "document" | "picture" | "video" | "voice";
+
 export type Mode = "text" | "video" | "voice";
 
 export type PartnerState = "away" | "here";

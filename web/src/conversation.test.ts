@@ -61,7 +61,7 @@ describe("a conversation", () => {
     await network.clock.run(100);
     bob.app.say("that one", lastId(bob));
     await network.clock.run(100);
-    expect(ann.talk.messages.at(-1)?.replyTo).toEqual({ id: ann.talk.messages[0]?.id, mine: true, text: "which one?" });
+    expect(ann.talk.messages.at(-1)?.replyTo).toEqual({ id: ann.talk.messages[0]?.id, mine: true, text: "which one?", file: null });
     ann.app.remove(ann.talk.messages[0]?.id ?? "");
     await network.clock.run(100);
     expect(bob.talk.messages.at(-1)?.replyTo?.text).toBeNull();
@@ -334,7 +334,7 @@ describe("safety", () => {
     await network.clock.run(200);
     await Promise.all([bob.app.leave(), network.clock.run(200)]);
     const messageIds = [ann.talk.messages[0]?.id ?? "", "unknown"];
-    const report = { reason: "harassment", words: "look", messageIds, block: true } as const;
+    const report = { reason: "harassment", words: "look", messageIds, fileIds: [], block: true } as const;
     const [code] = await Promise.all([ann.app.report(report), network.clock.run(200)]);
     expect(code).toBeNull();
     expect(network.requested("safety:report", ann)[0]).toMatchObject({

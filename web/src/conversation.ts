@@ -6,6 +6,7 @@
  */
 import {
   MAX_REPORT_WORDS,
+  MAX_REPORTED_FILES,
   MAX_REPORTED_MESSAGES,
   MAX_TEXT,
   type Body,
@@ -14,6 +15,7 @@ import {
   type Message,
   type PartnerState,
   type ReportReason,
+  type SharedFile,
 } from "./contract.gen";
 import { createInbox, createOutbox, type Inbox, type InboxState, type Outbox, type OutboxState } from "./delivery";
 import type { Cancel, Env } from "./env";
@@ -27,13 +29,17 @@ import { isVisible } from "./visible";
 
 type Code = ErrorCode | "unreachable";
 
-/** A text of either side. */
+/** A text of either side, or a file with or without one. */
 interface Said {
   id: string;
   readonly mine: boolean;
   /** Its number in its sender's stream. */
   seq: number;
+  /** Empty for a file alone; null once deleted. */
   text: string | null;
+  file?: SharedFile | undefined;
+  /** With which one's own file is said. */
+  seal?: string | undefined;
   at: number;
   readonly replyTo: string | null;
   refused: boolean;
@@ -52,6 +58,27 @@ interface Kept {
   readonly reported: boolean;
 }
 
+const isSharedFile = isRecord({
+  id: isText,
+  kind: isOneOf("picture", "video", "audio", "voice", "document"),
+  name: isText,
+  type: isText,
+  bytes: isNumber,
+  expiresAt: isNumber,
+  width: either(isNumber, isNothing),
+  height: either(isNumber, isNothing),
+  seconds: either(isNumber, isNothing),
+  waveform: either(isText, isNothing),
+  blur: either(isText, isNothing),
+  thumb: isFlag,
+});
+
+const isBody = either(
+  isRecord({ kind: isOneOf("text"), text: isText }),
+  isRecord({ kind: isOneOf("file"), seal: isText }),
+  isRecord({ kind: isOneOf("reaction", "deletion"), target: isText }),
+);
+
 const isKept = isRecord({
   seated: isRecord({
     id: isText,
@@ -66,6 +93,8 @@ const isKept = isRecord({
       mine: isFlag,
       seq: isNumber,
       text: either(isText, isNothing),
+      file: either(isSharedFile, isNothing),
+      seal: either(isText, isNothing),
       at: isNumber,
       replyTo: either(isText, isNothing),
       refused: isFlag,
@@ -87,7 +116,7 @@ const isKept = isRecord({
     last: isNumber,
     delivered: isNumber,
     read: isNumber,
-    items: isList(isRecord({ id: isText, seq: isNumber, body: isRecord({ kind: isText }), accepted: isFlag, refused: isFlag })),
+    items: isList(isRecord({ id: isText, seq: isNumber, body: isBody, accepted: isFlag, refused: isFlag })),
   }),
   inbox: isRecord({ applied: isNumber, read: isNumber }),
   draft: isText,
@@ -135,6 +164,8 @@ export interface Conversation {
   leave(): Promise<void>;
   close(): void;
   say(text: string, replyTo: string | null): boolean;
+  /** Says a file that the server found good; false if this conversation is not the one that goes on. */
+  sayFile(conversationId: string, file: SharedFile, seal: string, text: string): boolean;
   retry(messageId: string): void;
   remove(messageId: string): void;
   react(messageId: string, emoji: string | null): void;
@@ -145,6 +176,7 @@ export interface Conversation {
     reason: ReportReason;
     words: string;
     messageIds: readonly string[];
+    fileIds: readonly string[];
     block: boolean;
   }): Promise<Code | null>;
 }
@@ -154,6 +186,8 @@ const LEAVING = "leaving.1";
 /** The newest messages that survive a reload, and what they may take of the few megabytes there are. */
 const KEPT_MESSAGES = 500;
 const KEPT_CHARACTERS = 1_000_000;
+/** What a file takes of them, with its seal and what it looks like from afar. */
+const FILE_CHARACTERS = 2_000;
 const KEPT_CALLS = 100;
 const SAVE_MS = 300;
 const TYPING_REPEAT_MS = 4_000;
@@ -172,6 +206,12 @@ export function createConversation(
     /** `anew`: on a new connection, whose word replaces what was believed. */
     seated(seated: Seated, anew: boolean): void;
     unseated(how: ConversationView["ended"]): void;
+  },
+  files: {
+    /** A message was deleted that this was part of. */
+    erased(file: SharedFile, mine: boolean): void;
+    /** Just now the server's clock showed this. */
+    clock(at: number): void;
   },
 ): Conversation {
   const view = store<ConversationView | null>(null);
@@ -224,12 +264,14 @@ export function createConversation(
       ...(said.reactions.mine === undefined ? [] : [{ mine: true, emoji: said.reactions.mine }]),
       ...(said.reactions.theirs === undefined ? [] : [{ mine: false, emoji: said.reactions.theirs }]),
     ];
-    const replyTo = quoted === undefined ? null : { id: quoted.id, mine: quoted.mine, text: quoted.text };
+    const replyTo =
+      quoted === undefined ? null : { id: quoted.id, mine: quoted.mine, text: quoted.text, file: quoted.file ?? null };
     const key = JSON.stringify([said.id, said.at, delivery, said.text === null, reactions, replyTo?.text]);
     const before = shown.get(said);
     if (before?.key === key) return before.view;
     const { id, mine, text, at } = said;
-    const now: MessageView = { id, mine, text, deleted: text === null, at, delivery, replyTo, reactions };
+    const file = said.file ?? null;
+    const now: MessageView = { id, mine, text, file, deleted: text === null, at, delivery, replyTo, reactions };
     shown.set(said, { key, view: now });
     return now;
   }
@@ -246,7 +288,8 @@ export function createConversation(
     let count = KEPT_MESSAGES;
     let characters = 0;
     for (let index = talk.said.length - 1, seen = 0; index >= 0 && seen < count; index -= 1, seen += 1) {
-      characters += talk.said[index]?.text?.length ?? 0;
+      const said = talk.said[index];
+      characters += (said?.text?.length ?? 0) + (said?.file === undefined ? 0 : FILE_CHARACTERS);
       if (characters > KEPT_CHARACTERS) count = seen;
     }
     // A full storage loses the oldest history first, and never the numbers that delivery depends on.
@@ -285,6 +328,7 @@ export function createConversation(
           async send({ id, seq, body }) {
             const outcome = await connection.ask("chat:message", { conversationId: seated.id, id, seq, body });
             if ("error" in outcome) doubt(outcome.error);
+            else files.clock(outcome.ok.at);
             return outcome;
           },
           accepted({ id }, at) {
@@ -397,6 +441,12 @@ export function createConversation(
     if (left && session.read(LEAVING) === id) session.forget(LEAVING);
   }
 
+  /** Nobody looks at the files of an ended conversation any more; a server that does not hear it keeps them a while longer. */
+  function free(): void {
+    if (talk === null || talk.ended === "me" || talk.said.every(({ file }) => file === undefined)) return;
+    void connection.ask("conversation:leave", { conversationId: talk.seated.id });
+  }
+
   async function leave(): Promise<void> {
     if (talk === null || talk.ended !== null) return;
     const { id } = talk.seated;
@@ -424,9 +474,8 @@ export function createConversation(
     if (body.kind === "text" || body.kind === "file") {
       if (current.byId.has(id)) return;
       const { text } = body;
-      const said = { id, mine: false, seq, text, at, replyTo: body.replyTo ?? null, refused: false, reactions: {} };
-      current.said.push(said);
-      current.byId.set(id, said);
+      const file = body.kind === "file" ? { file: body.file } : {};
+      add(current, { id, mine: false, seq, text, ...file, at, replyTo: body.replyTo ?? null, refused: false, reactions: {} });
       partnerTyping(current, false);
       show();
       moment("message");
@@ -439,13 +488,22 @@ export function createConversation(
     show();
   }
 
+  function add(current: Talk, said: Said): void {
+    current.said.push(said);
+    current.byId.set(said.id, said);
+  }
+
   function setReaction(target: Said, side: "mine" | "theirs", emoji: string | null): void {
     if (target.text !== null) target.reactions[side] = emoji ?? undefined;
   }
 
   function erase(target: Said): void {
+    const { file, mine } = target;
     target.text = null;
+    target.file = undefined;
+    target.seal = undefined;
     target.reactions = {};
+    if (file !== undefined) files.erased(file, mine);
   }
 
   /** Whatever comes from the partner's client shows that it is here, should the news of its return be lost. */
@@ -480,6 +538,7 @@ export function createConversation(
   connection.on("chat:message", (message) => {
     const current = about(message);
     if (current === null || current.ended === "me") return;
+    files.clock(message.at);
     alive(current);
     current.inbox.receive(message);
     if (current.ended !== null) saveSoon();
@@ -517,6 +576,34 @@ export function createConversation(
     save();
     current.outbox.flush();
     return seq;
+  }
+
+  /** The limit counts characters as the server does; half a surrogate pair is no character at all. */
+  function wordsOf(text: string): readonly [words: string, length: number] {
+    const words = text.replace(/\p{Surrogate}/gu, "\ufffd").trim();
+    return [words, Array.from(words).length];
+  }
+
+  function sayNew(current: Talk, words: string, replyTo: string | null, shared?: { readonly file: SharedFile; readonly seal: string }): void {
+    const quoted = replyTo !== null && current.byId.has(replyTo) ? replyTo : null;
+    const said: Said = {
+      id: newId(env),
+      mine: true,
+      seq: current.outbox.state().last + 1,
+      text: words,
+      ...shared,
+      at: env.now(),
+      replyTo: quoted,
+      refused: false,
+      reactions: {},
+    };
+    add(current, said);
+    send(current, said.id, bodyOf(said, words));
+    show();
+  }
+
+  function bodyOf({ seal, replyTo }: Said, text: string): Body {
+    return seal === undefined ? { kind: "text", text, replyTo } : { kind: "file", seal, text, replyTo };
   }
 
   function live(): Talk | null {
@@ -597,31 +684,23 @@ export function createConversation(
     leave,
     close() {
       void leave();
+      free();
       forget();
     },
     say(text, replyTo) {
       const current = live();
-      // The limit counts characters as the server does; half a surrogate pair is no character at all.
-      const words = text.replace(/\p{Surrogate}/gu, "\ufffd").trim();
-      if (current === null || !isVisible(words) || Array.from(words).length > MAX_TEXT) return false;
+      const [words, length] = wordsOf(text);
+      if (current === null || !isVisible(words) || length > MAX_TEXT) return false;
       stopTyping(true);
-      const id = newId(env);
-      const quoted = replyTo !== null && current.byId.has(replyTo) ? replyTo : null;
-      const said: Said = {
-        id,
-        mine: true,
-        seq: current.outbox.state().last + 1,
-        text: words,
-        at: env.now(),
-        replyTo: quoted,
-        refused: false,
-        reactions: {},
-      };
-      current.said.push(said);
-      current.byId.set(id, said);
       current.draft = "";
-      send(current, id, { kind: "text", text: words, replyTo: quoted });
-      show();
+      sayNew(current, words, replyTo);
+      return true;
+    },
+    sayFile(conversationId, file, seal, text) {
+      const current = live();
+      if (current === null || current.seated.id !== conversationId) return false;
+      const [words] = wordsOf(text);
+      sayNew(current, isVisible(words) ? Array.from(words).slice(0, MAX_TEXT).join("") : "", null, { file, seal });
       return true;
     },
     retry(messageId) {
@@ -635,7 +714,7 @@ export function createConversation(
         said.refused = false;
         said.seq = current.outbox.state().last + 1;
         current.byId.set(said.id, said);
-        send(current, said.id, { kind: "text", text: said.text, replyTo: said.replyTo });
+        send(current, said.id, bodyOf(said, said.text));
       } else if (deliveryOf(current, said) === "failed") current.outbox.retry();
       show();
     },
@@ -674,18 +753,22 @@ export function createConversation(
       saveSoon();
     },
     block,
-    async report({ reason, words, messageIds, block: alsoBlock }) {
+    async report({ reason, words, messageIds, fileIds, block: alsoBlock }) {
       if (talk === null) return "not_in_conversation";
       const current = talk;
       const chosen = messageIds.slice(0, MAX_REPORTED_MESSAGES).flatMap((id) => {
         const said = current.byId.get(id);
-        return said?.text == null ? [] : [{ id, mine: said.mine, text: said.text, at: said.at }];
+        if (said === undefined || said.text === null) return [];
+        // Without words it is called by its name: a report has something to read.
+        return [{ id, mine: said.mine, text: said.text === "" ? (said.file?.name ?? "") : said.text, at: said.at }];
       });
+      const there = new Set(current.said.map(({ file }) => file?.id));
       const outcome: Outcome<unknown> = await connection.ask("safety:report", {
         conversationId: current.seated.id,
         reason,
         words: Array.from(words).slice(0, MAX_REPORT_WORDS).join(""),
         messages: chosen,
+        files: fileIds.filter((id) => there.has(id)).slice(0, MAX_REPORTED_FILES),
       });
       if ("error" in outcome) return outcome.error.code;
       current.reported = true;

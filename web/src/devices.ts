@@ -26,6 +26,11 @@ export interface Devices {
   use(need: { readonly camera: boolean } | null): Promise<void>;
   open(what: "voice" | "video"): Promise<void>;
   close(): void;
+  /**
+   * A track of the microphone that is the asker's to stop, or why there is none. In a call it is that call's
+   * microphone, heard even if the call has it muted.
+   */
+  lend(): Promise<MediaStreamTrack | DeviceProblem>;
   choose(kind: Kind | "speaker", id: string): Promise<void>;
   setMicrophone(on: boolean): Promise<void>;
   setCamera(on: boolean): Promise<void>;
@@ -313,6 +318,24 @@ export function createDevices(env: Env, keeps: { readonly tab: Keep; readonly br
     close() {
       looking = null;
       void sync();
+    },
+    async lend() {
+      if (media.missing !== null) return media.missing;
+      // Not before that is over: a phone takes a microphone away from who opened it first.
+      await working;
+      const open = tracks.get().microphone;
+      if (open !== null) {
+        const copy = open.clone();
+        copy.enabled = true;
+        return copy;
+      }
+      try {
+        const [track] = (await media.open(constraintsOf("microphone"))).getAudioTracks();
+        void list();
+        return track ?? "failed";
+      } catch (error) {
+        return problemOf(error, "microphone");
+      }
     },
     async choose(kind, id) {
       decide({ [kind]: id });

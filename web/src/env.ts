@@ -51,6 +51,8 @@ export interface MediaEnv {
   meter(track: MediaStreamTrack): { level(): number; close(): void };
   /** From a touch: lets sound be measured from now on, where the browser waits for one. */
   wake(): void;
+  /** Records a track, as the first of these media types that the browser can make, or as its own. Throws if it cannot. */
+  record(track: MediaStreamTrack, types: readonly string[]): { stop(): Promise<Blob> };
   peer(configuration: RTCConfiguration): RTCPeerConnection;
   codecs(kind: "audio" | "video"): readonly RTCRtpCodec[];
 }
@@ -60,15 +62,24 @@ interface Request {
   readonly method?: "DELETE";
   /** The guest's token, for what belongs to that guest. */
   readonly token?: string;
+  /** How long to wait for an answer, where the server may take its time. */
+  readonly timeoutMs?: number;
 }
 
 export interface Env {
-  /** Rejects if there was no answer; `body` is JSON. */
+  /** Rejects if there was no answer; `body` is JSON, and so is what comes back: null if that was nothing. */
   fetch(path: string, body?: unknown, request?: Request): Promise<{ readonly status: number; readonly json: unknown }>;
   /** Fetches bytes; says how many are here meanwhile. Null if they were refused; rejects if there was no answer. */
   fetchBytes(path: string, token: string, progress: (bytes: number) => void): Promise<Blob | null>;
   /** Hands a file over to the browser's own download. */
   saveFile(bytes: Blob, name: string): void;
+  /** Whether the bytes of a chosen file can still be had: it may have been deleted, or changed. */
+  canRead(file: Blob): Promise<boolean>;
+  /** An address at which the page itself can show these bytes, until it is revoked. */
+  urlOf(bytes: Blob): string;
+  revokeUrl(url: string): void;
+  /** From now on the browser asks before the page goes. */
+  askBeforeGoing(): Cancel;
   readonly media: MediaEnv;
   line(events: LineEvents): Line;
   /** Null where the browser keeps nothing. Any call may throw. */
@@ -100,20 +111,23 @@ export interface Env {
 /** Longer than any healthy answer; a person would have pressed reload by then. */
 const HTTP_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 8_000;
+/** Speech is clear with it, and five minutes are two megabytes. */
+const VOICE_BITS_PER_SECOND = 48_000;
 
 export function browserEnv(): Env {
   return {
-    async fetch(path, body, { method, token } = {}) {
-      const init: RequestInit = { signal: AbortSignal.timeout(HTTP_TIMEOUT_MS), cache: "no-store" };
+    async fetch(path, body, { method, token, timeoutMs = HTTP_TIMEOUT_MS } = {}) {
+      const headers: Record<string, string> = token === undefined ? {} : { Authorization: `Bearer ${token}` };
+      const init: RequestInit = { signal: AbortSignal.timeout(timeoutMs), cache: "no-store", headers };
       if (method !== undefined) init.method = method;
-      if (token !== undefined) init.headers = { Authorization: `Bearer ${token}` };
-      const response = await fetch(
-        path,
-        body === undefined
-          ? init
-          : { ...init, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) },
-      );
-      return { status: response.status, json: (await response.json()) as unknown };
+      if (body !== undefined) {
+        init.method = "POST";
+        headers["Content-Type"] = "application/json";
+        init.body = JSON.stringify(body);
+      }
+      const response = await fetch(path, init);
+      const text = await response.text();
+      return { status: response.status, json: text === "" ? null : (JSON.parse(text) as unknown) };
     },
     async fetchBytes(path, token, progress) {
       const response = await fetch(path, { headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
@@ -136,6 +150,19 @@ export function browserEnv(): Env {
       link.click();
       // The download has begun by then, and the bytes need not stay for as long as the page.
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    },
+    canRead: (file) =>
+      file.slice(0, 1).arrayBuffer().then(
+        () => true,
+        () => false,
+      ),
+    urlOf: (bytes) => URL.createObjectURL(bytes),
+    revokeUrl: (url) => URL.revokeObjectURL(url),
+    askBeforeGoing() {
+      // Only while needed: a page that listens to it cannot be put aside and taken up again.
+      const ask = (event: Event) => event.preventDefault();
+      window.addEventListener("beforeunload", ask);
+      return () => window.removeEventListener("beforeunload", ask);
     },
     media: browserMedia(),
     line: socketLine,
@@ -227,6 +254,25 @@ function browserMedia(): MediaEnv {
       };
     },
     wake: () => void context?.resume().catch(() => undefined),
+    record(track, types) {
+      const mimeType = types.find((type) => MediaRecorder.isTypeSupported(type));
+      const recorder = new MediaRecorder(new MediaStream([track]), {
+        ...(mimeType === undefined ? {} : { mimeType }),
+        audioBitsPerSecond: VOICE_BITS_PER_SECOND,
+      });
+      const parts: Blob[] = [];
+      recorder.addEventListener("dataavailable", ({ data }) => parts.push(data));
+      // It also stops by itself, when its track ends.
+      const stopped = new Promise<void>((resolve) => recorder.addEventListener("stop", () => resolve()));
+      recorder.start();
+      return {
+        async stop() {
+          if (recorder.state !== "inactive") recorder.stop();
+          await stopped;
+          return new Blob(parts, { type: recorder.mimeType });
+        },
+      };
+    },
     peer: (configuration) => new RTCPeerConnection(configuration),
     codecs: (kind) => RTCRtpReceiver.getCapabilities(kind)?.codecs ?? [],
   };

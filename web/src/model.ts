@@ -6,6 +6,8 @@ import type {
   Call,
   CallOver,
   ErrorCode,
+  FileKind,
+  FileLimits,
   Media,
   Mode,
   PartnerState,
@@ -14,6 +16,7 @@ import type {
   ReportReason,
   SavedRecording,
   SearchStep,
+  SharedFile,
   Why,
 } from "./contract.gen";
 
@@ -82,14 +85,21 @@ export type Delivery = "sending" | "sent" | "delivered" | "read" | "failed" | "l
 export interface MessageView {
   readonly id: string;
   readonly mine: boolean;
-  /** Absent once deleted. */
+  /** Absent once deleted; may be empty beside a file. */
   readonly text: string | null;
+  /** What was sent with it; null for words alone, and once deleted. */
+  readonly file: SharedFile | null;
   readonly deleted: boolean;
   /** ms since the epoch. */
   readonly at: number;
   /** Only for one's own. */
   readonly delivery: Delivery | null;
-  readonly replyTo: { readonly id: string; readonly mine: boolean; readonly text: string | null } | null;
+  readonly replyTo: {
+    readonly id: string;
+    readonly mine: boolean;
+    readonly text: string | null;
+    readonly file: SharedFile | null;
+  } | null;
   /** At most one of each side. */
   readonly reactions: readonly { readonly mine: boolean; readonly emoji: string }[];
 }
@@ -238,6 +248,68 @@ export interface RecordingsView {
   readonly problem: ErrorCode | "unreachable" | null;
 }
 
+/** Where a file can be fetched for now, as addresses of this server. */
+export interface FilePlace {
+  readonly main: string;
+  readonly thumb: string | null;
+  /** Saves it under its name. */
+  readonly download: string;
+}
+
+/** The files of the conversation on screen. */
+export interface FilesView {
+  /** What this server takes; null: no files at all. */
+  readonly limits: FileLimits | null;
+  /** By file: asked for with `openFile`, renewed by themselves while the conversation is on screen. */
+  readonly places: ReadonlyMap<string, FilePlace>;
+  /** Files that are not to be had any more: expired, taken back, or withheld. */
+  readonly gone: ReadonlySet<string>;
+  /** Pictures and videos of the partner that this guest has uncovered; one's own never are covered. */
+  readonly shown: ReadonlySet<string>;
+  /** Show them at once: for this conversation. The setting `coverPictures` is for all. */
+  readonly always: boolean;
+}
+
+/**
+ * A file on its way into the conversation; it becomes a message once it is there and found good.
+ *
+ * `waiting`: others go first, or the server asked to wait. `paused`: the network is away; goes on by itself from
+ * where it was. `checking`: all is there, the server looks at it. `failed`: see `problem`; `retry` where it may help.
+ */
+export interface UploadView {
+  readonly id: string;
+  readonly name: string;
+  readonly bytes: number;
+  /** A guess, for drawing it. */
+  readonly kind: FileKind;
+  readonly text: string;
+  /** An object URL of one's own picture or video. */
+  readonly preview: string | null;
+  /** For a voice message. */
+  readonly seconds: number | null;
+  readonly phase: "waiting" | "uploading" | "paused" | "checking" | "failed";
+  /** Of the bytes, 0 to 1. */
+  readonly share: number;
+  readonly problem: ErrorCode | "unreachable" | "unreadable_here" | null;
+  /** What `problem` was measured by: bytes or pixels. */
+  readonly limit: number | null;
+  readonly retry: boolean;
+}
+
+/** A voice message in the making. */
+export interface VoiceView {
+  /** `preview`: to be listened to before it is sent. */
+  readonly phase: "idle" | "asking" | "recording" | "preview";
+  readonly seconds: number;
+  /** The longest that may be recorded. */
+  readonly maxSeconds: number;
+  /** Loudness so far, 0 to 1, oldest first; in `preview` the whole of it. */
+  readonly levels: readonly number[];
+  /** An object URL, in `preview`. */
+  readonly url: string | null;
+  readonly problem: DeviceProblem | null;
+}
+
 export type Theme = "system" | "light" | "dark";
 export type Locale = "en" | "es" | "ar";
 
@@ -245,6 +317,8 @@ export interface SettingsView {
   readonly theme: Theme;
   readonly sounds: boolean;
   readonly locale: Locale;
+  /** A stranger's pictures and videos stay covered until touched. */
+  readonly coverPictures: boolean;
 }
 
 /** Everything the screens need. Actions never throw; what went wrong shows in a view or in the returned code. */
@@ -289,6 +363,8 @@ export interface Visavis {
     reason: ReportReason;
     words: string;
     messageIds: readonly string[];
+    /** Files of those messages that moderators may keep. */
+    fileIds: readonly string[];
     block: boolean;
   }): Promise<ErrorCode | "unreachable" | null>;
 
@@ -324,6 +400,31 @@ export interface Visavis {
   /** Saves the file through the browser's own download. */
   downloadRecording(id: string): Promise<void>;
   deleteRecording(id: string): Promise<void>;
+
+  readonly files: Store<FilesView>;
+  /** In the order in which they were chosen. */
+  readonly uploads: Store<readonly UploadView[]>;
+  /** Why a file cannot be sent here, as far as this device can tell; null: it may be. */
+  checkFile(file: File): { readonly problem: ErrorCode | "unreadable_here"; readonly limit: number | null } | null;
+  /** Uploads each; it is said, with its words, once the server found it good. Goes on while other screens are shown. */
+  share(files: readonly { readonly file: File; readonly text: string }[]): void;
+  cancelUpload(id: string): void;
+  retryUpload(id: string): void;
+  /** Asks for the places of a file, if they are not known or about to end. */
+  openFile(id: string): Promise<void>;
+  /** An address did not work: asks anew, and learns if the file is gone. */
+  fileFailed(id: string): Promise<void>;
+  /** Uncovers, or covers, one file of the partner. */
+  showFile(id: string, shown: boolean): void;
+  alwaysShow(always: boolean): void;
+
+  readonly voice: Store<VoiceView>;
+  startVoice(): Promise<void>;
+  /** To `preview`, or to nothing if it was shorter than half a second. */
+  stopVoice(): Promise<void>;
+  cancelVoice(): void;
+  /** From `recording` or `preview`. */
+  sendVoice(): Promise<void>;
 
   setSettings(change: Partial<SettingsView>): void;
 }

@@ -4,6 +4,7 @@
  */
 import {
   CONTRACT,
+  type BeginUpload,
   type ClientToServerEvents,
   type Connect,
   type Conversation,
@@ -13,11 +14,14 @@ import {
 } from "./contract.gen";
 import { FakeCalls, type Request as CallRequest } from "./calls.fake";
 import type { Env, LineEvents, Storage } from "./env";
+import { FakeFiles } from "./files.fake";
 import * as flow from "./flow";
 import type { Moment, Moments, Visavis } from "./model";
 import { FakeDevices, FakeMedia } from "./peer.fake";
 import type { PushOf, RequestOf } from "./socket";
+import { createUploads } from "./uploads";
 import { createVisavis } from "./visavis";
+import * as voice from "./voice";
 
 /** A small seeded generator (mulberry32, Tommy Ettinger, public domain). */
 function generator(seed: number): () => number {
@@ -126,6 +130,7 @@ export class Network {
   contract: string = CONTRACT;
   /** In the air, as far from the server as in life. */
   readonly media = new FakeMedia(this.clock);
+  readonly files = new FakeFiles(this.clock);
   modes: readonly Conversation["mode"][] = ["text"];
   relays = 1;
   recorderFound = true;
@@ -144,6 +149,8 @@ export class Network {
   readonly requests: { readonly at: number; readonly from: string; readonly event: string; readonly request: unknown }[] =
     [];
   readonly posts: unknown[] = [];
+  /** Requests about files, as method and path. */
+  readonly fetched: string[] = [];
   readonly attempts: { readonly at: number; readonly auth: Connect }[] = [];
   readonly guests = new Map<string, Guest>();
   readonly #connections = new Set<Connected>();
@@ -205,6 +212,7 @@ export class Network {
           modes: this.modes,
           relay: this.relays > 0,
           recording: false,
+          files: this.files.limits,
           contract: this.contract,
         },
       };
@@ -237,10 +245,16 @@ export class Network {
     };
   }
 
-  /** What belongs to a guest: the recordings. */
-  fetchOwn(path: string, token: string, method = "GET"): { status: number; json: unknown } {
+  /** What belongs to a guest: files and recordings. */
+  async fetchOwn(path: string, token: string, method: string, body: unknown): Promise<{ status: number; json: unknown }> {
     if (this.down) throw new Error("nobody is home");
     if (!this.guests.has(token)) return { status: 401, json: { error: { code: "token_invalid" } } };
+    if (path.startsWith("/api/files")) {
+      this.fetched.push(`${method} ${path}`);
+      const [, , , file] = path.split("/");
+      if (file === undefined) return this.files.begin(token, body as BeginUpload);
+      return method === "DELETE" ? this.files.remove(token, file) : await this.files.state(token, file);
+    }
     const id = path.split("/")[3];
     const { now } = this.clock;
     const list = Object.entries(this.recordings).map(([one, bytes]) => ({ id: one, madeAt: now, expiresAt: now, bytes, seconds: 1 }));
@@ -427,7 +441,12 @@ export class Network {
       case "session:refresh":
         return { ok: { token: guest.token, expiresAt: this.clock.now + 7_200_000 } };
       case "safety:report":
-        return { ok: { reportId: "r" } };
+        return { ok: { reportId: "r", files: 0 } };
+      case "file:open": {
+        // Also after it ended, until one leaves it.
+        const { conversationId, fileId } = request as RequestOf<"file:open">;
+        return this.files.open(conversationId, fileId);
+      }
     }
     const { conversationId } = request as { readonly conversationId: string };
     if (talk?.id !== conversationId) {
@@ -448,8 +467,13 @@ export class Network {
         }
         const at = this.clock.now;
         const { body, ...said } = request as RequestOf<"chat:message">;
-        if (body.kind === "file") return { error: { code: "no_such_file" } };
-        this.push(partner, "chat:message", { ...said, body, seat, at });
+        if (body.kind !== "file") this.push(partner, "chat:message", { ...said, body, seat, at });
+        else {
+          const file = this.files.bySeal(body.seal);
+          if (file === null) return { error: { code: "no_such_file" } };
+          const { text = "", replyTo = null } = body;
+          this.push(partner, "chat:message", { ...said, body: { kind: "file", file, text, replyTo }, seat, at });
+        }
         return { ok: { at } };
       }
       case "chat:receipt":
@@ -590,6 +614,14 @@ export class Browser {
   #pathListeners: (() => void)[] = [];
   #goneListeners: (() => void)[] = [];
   readonly devices = new FakeDevices();
+  /** Whether what is not part of the first load can be had. */
+  parts = true;
+  /** Files that were deleted on this device since they were chosen. */
+  readonly unreadable = new Set<Blob>();
+  /** Addresses of bytes that the page can show. */
+  readonly urls = new Map<string, Blob>();
+  /** How often the browser would ask before the page goes. */
+  asksBeforeGoing = 0;
   readonly saved: { readonly name: string; readonly bytes: number }[] = [];
   #connection: Connected | null = null;
 
@@ -633,7 +665,18 @@ export class Browser {
     this.#pathListeners = [];
     this.#goneListeners = [];
     this.devices.listeners.length = 0;
-    this.#app = createVisavis(this.#env(page), () => Promise.resolve(flow));
+    const reachable = () => page.alive && this.online && !this.network.down;
+    this.#app = createVisavis(this.#env(page), {
+      flow: () => Promise.resolve(flow),
+      uploads: () =>
+        this.parts
+          ? Promise.resolve({
+              createUploads: (...[env, connection, outside]: Parameters<typeof createUploads>) =>
+                createUploads(env, connection, outside, (file, transfer) => this.network.files.carry(file, transfer, reachable)),
+            })
+          : Promise.reject(new Error("a part is missing")),
+      voice: () => (this.parts ? Promise.resolve(voice) : Promise.reject(new Error("a part is missing"))),
+    });
     this.#app.onMoment((moment) => this.moments.push(moment));
   }
 
@@ -684,8 +727,10 @@ export class Browser {
     return {
       async fetch(path, body, request) {
         await new Promise<void>((resolve) => void network.clock.after(10, resolve));
-        if (request?.token !== undefined) return network.fetchOwn(path, request.token, request.method);
-        return network.fetch(path, body);
+        if (!this.online) throw new Error("there is no network");
+        if (request?.token === undefined) return network.fetch(path, body);
+        const method = request.method ?? (body === undefined ? "GET" : "POST");
+        return network.fetchOwn(path, request.token, method, JSON.parse(JSON.stringify(body ?? null)));
       },
       line: (events) => ({
         connect: () => {
@@ -714,6 +759,17 @@ export class Browser {
         return network.bytes(path, token, progress);
       },
       saveFile: (bytes, name) => void this.saved.push({ name, bytes: bytes.size }),
+      canRead: (file) => Promise.resolve(!this.unreadable.has(file)),
+      urlOf: (bytes) => {
+        const url = `blob:${this.urls.size + 1}-${network.random()}`;
+        this.urls.set(url, bytes);
+        return url;
+      },
+      revokeUrl: (url) => void this.urls.delete(url),
+      askBeforeGoing: () => {
+        this.asksBeforeGoing += 1;
+        return () => void (this.asksBeforeGoing -= 1);
+      },
       media: this.devices.env(network.media, () => page.alive),
       sessionStorage: this.session,
       localStorage: this.local,

@@ -36,6 +36,13 @@ class FakeTrack extends Target {
   getSettings() {
     return { deviceId: this.deviceId, ...(this.kind === "video" ? { width: 640, height: 480 } : {}) };
   }
+  /** Further lights of the same device, which go out by themselves. */
+  readonly clones: FakeTrack[] = [];
+  clone(): FakeTrack {
+    const copy = new FakeTrack(this.kind, this.deviceId);
+    this.clones.push(copy);
+    return copy;
+  }
   stop(): void {
     this.readyState = "ended";
   }
@@ -409,6 +416,9 @@ export class FakeDevices {
   readonly asked: MediaStreamConstraints[] = [];
   readonly peers: FakePeer[] = [];
   readonly listeners: (() => void)[] = [];
+  /** Everything that was recorded, with what was asked for; `canRecord` false is a browser that cannot. */
+  readonly recorded: { readonly track: FakeTrack; readonly types: readonly string[]; stopped: boolean }[] = [];
+  canRecord = true;
   /** How long the browser takes, or the guest to answer it. */
   patience = 20;
 
@@ -465,6 +475,17 @@ export class FakeDevices {
       stream: (tracks) => new FakeStream(tracks as unknown as FakeTrack[]) as unknown as MediaStream,
       meter: () => ({ level: () => 0.5, close: () => undefined }),
       wake: () => undefined,
+      record: (track, types) => {
+        if (!this.canRecord) throw fail("NotSupportedError");
+        const recording = { track: track as unknown as FakeTrack, types, stopped: false };
+        this.recorded.push(recording);
+        return {
+          stop: () => {
+            recording.stopped = true;
+            return Promise.resolve(new Blob(["a voice"], { type: "audio/webm;codecs=opus" }));
+          },
+        };
+      },
       peer: (configuration) => {
         const peer = new FakePeer(world, configuration);
         if (!alive()) throw new Error("the page is gone");

@@ -13,14 +13,19 @@ export interface Settings {
 
 const SETTINGS = "settings.1";
 const LOCALES: readonly Locale[] = ["en", "es", "ar"];
-const FITS = { theme: isOneOf("system", "light", "dark"), sounds: isFlag, locale: isOneOf(...LOCALES) };
+const FITS = { theme: isOneOf("system", "light", "dark"), sounds: isFlag, locale: isOneOf(...LOCALES), coverPictures: isFlag };
 
 export function createSettings(env: Env, local: Keep): Settings {
   // Chosen once, kept for good: only what differs from the defaults, so that a default may change its mind.
   const kept = Object.entries(local.read(SETTINGS, isRecord()) ?? {});
   const fitting = kept.filter(([name, value]) => name in FITS && FITS[name as keyof typeof FITS](value));
   let chosen = Object.fromEntries(fitting) as Partial<SettingsView>;
-  const defaults: SettingsView = { theme: "system", sounds: true, locale: preferred(env.languages) };
+  const defaults: SettingsView = {
+    theme: "system",
+    sounds: true,
+    locale: preferred(env.languages),
+    coverPictures: true,
+  };
   const view = store<SettingsView>({ ...defaults, ...chosen });
   return {
     view,

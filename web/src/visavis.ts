@@ -1,8 +1,9 @@
 /** Composition root of the client: builds every view-model and says who hears what. */
 import { createCalls } from "./call";
-import { createConversation } from "./conversation";
+import { createConversation, type Conversation } from "./conversation";
 import { createDevices } from "./devices";
 import type { Env } from "./env";
+import { createFiles } from "./files";
 import type { createFlow } from "./flow";
 import { newId } from "./id";
 import { keepIn } from "./keep";
@@ -12,12 +13,21 @@ import { createRecordings } from "./recordings";
 import { createSearch } from "./search";
 import { createSession, type Session } from "./session";
 import { createSettings } from "./settings";
+import { createSharing, type SharingParts } from "./sharing";
 import { createConnection } from "./socket";
 
-/** Not part of the first load: who only writes never needs it. */
-const loadFlow = (): Promise<{ readonly createFlow: typeof createFlow }> => import("./flow");
+export interface Parts extends SharingParts {
+  flow(): Promise<{ readonly createFlow: typeof createFlow }>;
+}
 
-export function createVisavis(env: Env, load = loadFlow): Visavis & Moments {
+/** Not part of the first load: who only writes never needs them. */
+const PARTS: Parts = {
+  flow: () => import("./flow"),
+  uploads: () => import("./uploads"),
+  voice: () => import("./voice"),
+};
+
+export function createVisavis(env: Env, parts = PARTS): Visavis & Moments {
   const listeners = new Set<(moment: Moment) => void>();
   const moment = (which: Moment) => {
     for (const listener of [...listeners]) listener(which);
@@ -29,20 +39,34 @@ export function createVisavis(env: Env, load = loadFlow): Visavis & Moments {
   const lobby = createLobby(env, browser);
   const connection = createConnection(env, () => ({ token: session.token(), claim: conversation.claim() }));
   const devices = createDevices(env, { tab, browser });
-  const conversation = createConversation(env, connection, tab, moment, {
-    seated: (seat, anew) => calls.seated(seat, anew),
-    unseated: (how) => calls.unseated(how),
-  });
-  const calls = createCalls(env, connection, devices, tab, load, {
+  const token = () => session.token();
+  const conversation: Conversation = createConversation(
+    env,
+    connection,
+    tab,
+    moment,
+    {
+      seated: (seat, anew) => calls.seated(seat, anew),
+      unseated: (how) => calls.unseated(how),
+    },
+    {
+      erased: (file, mine) => files.erased(file, mine),
+      clock: (at) => files.clock(at),
+    },
+  );
+  const files = createFiles(env, connection, conversation.view, tab, token);
+  const calls = createCalls(env, connection, devices, tab, parts.flow, {
     moment,
     note: conversation.note,
     newId: () => newId(env),
   });
-  const recordings = createRecordings(env, () => session.token());
+  const sharing = createSharing(env, connection, { conversation, files, devices, token, newId: () => newId(env) }, parts);
+  const recordings = createRecordings(env, token);
   const search = createSearch(env, connection, lobby, conversation, tab);
   const session: Session = createSession(env, connection, { tab, browser }, {
     info(info) {
       lobby.offers(info);
+      files.offers(info.files);
       lobby.here(info.lobby);
     },
     anotherGuest: () => conversation.abandon(),
@@ -107,6 +131,21 @@ export function createVisavis(env: Env, load = loadFlow): Visavis & Moments {
     loadRecordings: recordings.load,
     downloadRecording: recordings.download,
     deleteRecording: recordings.remove,
+    files: files.view,
+    uploads: sharing.uploads,
+    checkFile: files.check,
+    share: sharing.share,
+    cancelUpload: sharing.cancel,
+    retryUpload: sharing.retry,
+    openFile: files.open,
+    fileFailed: files.failed,
+    showFile: files.show,
+    alwaysShow: files.alwaysShow,
+    voice: sharing.voice,
+    startVoice: sharing.startVoice,
+    stopVoice: sharing.stopVoice,
+    cancelVoice: sharing.cancelVoice,
+    sendVoice: sharing.sendVoice,
     setSettings: settings.change,
     onMoment(listener) {
       listeners.add(listener);

@@ -1,0 +1,395 @@
+/**
+ * Files on their way: each is announced, carried over, looked at by the server, and said in the conversation once it
+ * was found good. Two at a time; what the network interrupts goes on from where it was. Loaded when somebody shares.
+ */
+import { ERROR_CODES, type ErrorCode, type SharedFile, type UploadBegun, type UploadState } from "./contract.gen";
+import type { Cancel, Env } from "./env";
+import type { Files } from "./files";
+import type { UploadView } from "./model";
+import type { Chosen } from "./sharing";
+import { failureOf, passes, UNREACHABLE, type Connection, type Failure, type Outcome } from "./socket";
+import type { WritableStore } from "./store";
+import { carry as carryByTus, type Carry } from "./transfer";
+
+export interface Uploads {
+  add(chosen: Chosen): void;
+  cancel(id: string): void;
+  retry(id: string): void;
+  /** The conversation is over: none of them goes on. */
+  end(): void;
+}
+
+interface Upload extends Chosen {
+  view: UploadView;
+  /** What is to be done next; null: nothing, until somebody asks. */
+  step: "begin" | "carry" | "check" | null;
+  begun: UploadBegun | null;
+  /** It was given up by the server once, and begun anew. */
+  anew: boolean;
+  /** Set while it does something, or waits to: ends that. */
+  stop: Cancel | null;
+  /** When it last got anywhere. */
+  heardAt: number;
+  /** In a row: that nobody was reached, and that the server could not do it. */
+  silences: number;
+  setbacks: number;
+}
+
+const AT_ONCE = 2;
+const PATH = "/api/files";
+const FIRST_SETBACK_MS = 1_000;
+const LAST_SETBACK_MS = 30_000;
+/** A server that answers, and cannot: after so many times somebody else has to decide. */
+const PATIENCE = 6;
+/** Nothing moves for so long: the connection is dead, and does not know it. */
+const STALLED_MS = 30_000;
+const STALLED_ON_RETURN_MS = 2_000;
+/** The server's answer while it checks waits some seconds for news. */
+const CHECK_TIMEOUT_MS = 40_000;
+const CHECK_AGAIN_MS = 1_000;
+const MAX_NAME = 1_000;
+const FINAL: ReadonlySet<string> = new Set<ErrorCode>([
+  "kind_refused",
+  "file_too_large",
+  "file_infected",
+  "picture_too_large",
+  "file_unreadable",
+  "file_empty",
+]);
+/** What a refusal without words means: an answer to HEAD has none. */
+const STATUSES: Readonly<Record<number, ErrorCode>> = {
+  401: "token_invalid",
+  403: "not_in_conversation",
+  404: "no_such_file",
+  409: "offset_mismatch",
+  410: "no_such_file",
+  413: "file_too_large",
+  415: "kind_refused",
+  429: "rate_limited",
+  503: "unavailable",
+  507: "storage_full",
+};
+
+export function createUploads(
+  env: Env,
+  connection: Connection,
+  outside: {
+    readonly list: WritableStore<readonly UploadView[]>;
+    readonly files: Pick<Files, "takeBack" | "view">;
+    token(): string;
+    say(conversationId: string, file: SharedFile, seal: string, text: string): boolean;
+  },
+  carry: Carry = carryByTus,
+): Uploads {
+  const { list, files } = outside;
+  let uploads: readonly Upload[] = [];
+  /** The server asked to begin nothing before this. */
+  let notBefore = 0;
+  let pumpTimer: Cancel | null = null;
+
+  function show(one: Upload, change: Partial<UploadView>): void {
+    one.view = { ...one.view, ...change };
+    list.set(list.get().map((view) => (view.id === one.view.id ? one.view : view)));
+  }
+
+  // ------------------------------------------------------------------ the queue
+
+  /** Those that the network is busy with; what is only looked at leaves the way to the next. */
+  function takesTurn({ step, stop, view }: Upload): boolean {
+    return stop !== null && step !== null && step !== "check" && view.phase !== "failed";
+  }
+
+  function pump(): void {
+    pumpTimer?.();
+    pumpTimer = null;
+    const next = uploads.find(({ step, stop }) => step !== null && stop === null);
+    if (next === undefined || uploads.filter(takesTurn).length >= AT_ONCE) return;
+    const wait = notBefore - env.now();
+    if (wait > 0 && next.step === "begin") {
+      pumpTimer = env.after(wait, pump);
+      return;
+    }
+    work(next);
+    pump();
+  }
+
+  /** Does the next step, in the name of one turn: what is stopped is not heard of any more. */
+  function work(one: Upload): void {
+    let over = false;
+    let halt: Cancel | null = null;
+    one.stop = () => {
+      over = true;
+      halt?.();
+    };
+    const going = () => !over;
+    one.heardAt = env.now();
+    if (one.step === "carry") halt = send(one);
+    else if (one.step === "check") void check(one, going);
+    else void begin(one, going);
+    if (over) halt?.();
+  }
+
+  function rest(one: Upload): void {
+    one.stop?.();
+    one.stop = null;
+  }
+
+  /** On to another step, now or later. */
+  function go(one: Upload, step: Upload["step"], afterMs = 0): void {
+    rest(one);
+    one.step = step;
+    if (step !== null && (afterMs > 0 || step === "check")) {
+      // What waits for itself keeps its turn.
+      if (afterMs > 0) one.stop = env.after(afterMs, () => work(one));
+      else work(one);
+    }
+    pump();
+  }
+
+  // ------------------------------------------------------------------ the steps
+
+  async function call<T>(path: string, body?: unknown, timeoutMs?: number): Promise<Outcome<T>> {
+    try {
+      const { status, json } = await env.fetch(path, body, {
+        token: outside.token(),
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      });
+      if (status >= 200 && status < 300) return { ok: json as T };
+      return { error: refusalOf(status, json) };
+    } catch {
+      return UNREACHABLE;
+    }
+  }
+
+  async function begin(one: Upload, going: () => boolean): Promise<void> {
+    const { conversationId, file, view } = one;
+    show(one, { phase: "uploading" });
+    if (!(await env.canRead(file))) {
+      if (going()) fail(one, "unreadable_here");
+      return;
+    }
+    if (!going()) return;
+    const name = file.name.replace(/\p{Surrogate}/gu, "\ufffd").slice(0, MAX_NAME) || "file";
+    const outcome = await call<UploadBegun>(PATH, { conversationId, name, bytes: file.size, voice: view.kind === "voice" });
+    if (!going()) {
+      // Given up meanwhile: the server need not keep a place for it.
+      if ("ok" in outcome) files.takeBack(outcome.ok.fileId);
+      return;
+    }
+    if ("error" in outcome) {
+      await trouble(one, outcome.error, going);
+      return;
+    }
+    one.begun = outcome.ok;
+    wellAgain(one);
+    go(one, "carry", 0);
+  }
+
+  function send(one: Upload): Cancel {
+    const { begun, file } = one;
+    let over = false;
+    let watch: Cancel | null = null;
+    const stop = () => {
+      over = true;
+      watch?.();
+      abort();
+    };
+    const lookAgain = () => {
+      watch = env.after(Math.max(FIRST_SETBACK_MS, one.heardAt + STALLED_MS - env.now()), () => {
+        if (env.now() - one.heardAt < STALLED_MS) lookAgain();
+        else void trouble(one, UNREACHABLE.error, () => !over);
+      });
+    };
+    show(one, { phase: one.silences > 0 ? "paused" : "uploading" });
+    let sent = -1;
+    const abort = carry(file, {
+      url: begun?.url ?? "",
+      chunkBytes: files.view.get().limits?.chunkBytes ?? file.size,
+      token: outside.token,
+      progress(bytes) {
+        if (bytes > sent) one.heardAt = env.now();
+        // The first word is where it stands, and says that somebody is there.
+        sent = bytes;
+        if (one.view.phase !== "uploading") show(one, { phase: "uploading" });
+        const share = Math.min(1, bytes / file.size);
+        // A step of a hundredth is all that can be seen.
+        if (Math.abs(share - one.view.share) >= 0.01 || share === 1) show(one, { share });
+        if (bytes > 0 && one.silences > 0) wellAgain(one);
+      },
+      done() {
+        wellAgain(one);
+        go(one, "check");
+      },
+      failed(status, answer) {
+        const error = status === null ? UNREACHABLE.error : refusalOf(status, answer);
+        void trouble(one, error, () => !over);
+      },
+    });
+    lookAgain();
+    return stop;
+  }
+
+  async function check(one: Upload, going: () => boolean): Promise<void> {
+    show(one, { phase: "checking", share: 1 });
+    const asked = env.now();
+    const outcome = await call<UploadState>(one.begun?.url ?? "", undefined, CHECK_TIMEOUT_MS);
+    if (!going()) return;
+    if ("error" in outcome) {
+      await trouble(one, outcome.error, going);
+      return;
+    }
+    wellAgain(one);
+    const { phase, problem, limit, seal, file } = outcome.ok;
+    if (phase === "ready" && seal !== null && file !== null) {
+      const { conversationId, view } = one;
+      remove(one);
+      if (!outside.say(conversationId, file, seal, view.text)) files.takeBack(file.id);
+    } else if (phase === "refused") {
+      one.begun = null;
+      fail(one, ERROR_CODES.find((code) => code === problem) ?? "internal", limit);
+    } else if (phase === "uploading") {
+      // It has less than was sent.
+      one.setbacks += 1;
+      if (one.setbacks > PATIENCE) fail(one, "internal");
+      else go(one, "carry", FIRST_SETBACK_MS);
+    } else go(one, "check", Math.max(0, CHECK_AGAIN_MS - (env.now() - asked)));
+  }
+
+  // ------------------------------------------------------------------ what goes wrong
+
+  function wellAgain(one: Upload): void {
+    one.silences = 0;
+    one.setbacks = 0;
+  }
+
+  async function trouble(one: Upload, error: Failure, going: () => boolean): Promise<void> {
+    const { code, retryInMs, data } = error;
+    if (code === "unreachable") {
+      // The same silence is heard when the file itself is not there any more.
+      const readable = await env.canRead(one.file);
+      if (!going()) return;
+      if (!readable) {
+        fail(one, "unreadable_here");
+        return;
+      }
+      show(one, { phase: "paused" });
+      one.silences += 1;
+      go(one, one.step, Math.min(LAST_SETBACK_MS, FIRST_SETBACK_MS * 2 ** (one.silences - 1)));
+      return;
+    }
+    one.silences = 0;
+    if (code === "rate_limited") {
+      const wait = retryInMs ?? LAST_SETBACK_MS;
+      show(one, { phase: "waiting" });
+      if (one.step === "begin") {
+        // The others would be told the same.
+        notBefore = env.now() + wait;
+        go(one, "begin");
+      } else go(one, one.step, wait);
+      return;
+    }
+    if (code === "no_such_file" && one.begun !== null && !one.anew) {
+      one.anew = true;
+      one.begun = null;
+      show(one, { share: 0 });
+      go(one, "begin");
+      return;
+    }
+    const heals = passes(error) || code === "offset_mismatch" || code === "token_invalid" || code === "session_expired";
+    one.setbacks += 1;
+    if (!heals || one.setbacks > PATIENCE) {
+      if (code === "no_such_file") one.begun = null;
+      fail(one, code, typeof data.limit === "number" ? data.limit : null);
+      return;
+    }
+    if (retryInMs !== null) show(one, { phase: "waiting" });
+    go(one, one.step, retryInMs ?? Math.min(LAST_SETBACK_MS, FIRST_SETBACK_MS * 2 ** (one.setbacks - 1)));
+  }
+
+  function fail(one: Upload, problem: NonNullable<UploadView["problem"]>, limit: number | null = null): void {
+    const retry = problem !== "unreadable_here" && !FINAL.has(problem);
+    show(one, { phase: "failed", problem, limit, retry });
+    if (!retry) giveUp(one);
+    go(one, null);
+  }
+
+  function giveUp(one: Upload): void {
+    if (one.begun !== null) files.takeBack(one.begun.fileId);
+    one.begun = null;
+  }
+
+  function remove(one: Upload): void {
+    rest(one);
+    uploads = uploads.filter((other) => other !== one);
+    list.set(list.get().filter(({ id }) => id !== one.view.id));
+    if (one.view.preview !== null) env.revokeUrl(one.view.preview);
+    pump();
+  }
+
+  function interrupt(one: Upload): void {
+    const turn = one.stop;
+    if (turn !== null) void trouble(one, UNREACHABLE.error, () => one.stop === turn);
+  }
+
+  /** Somebody may be there again: nobody waits any longer than he has to. */
+  function back(): void {
+    for (const one of uploads) {
+      if (one.stop === null || one.step === null) continue;
+      const stalled = one.step === "carry" && env.now() - one.heardAt > STALLED_ON_RETURN_MS;
+      if (one.view.phase === "paused" || stalled) {
+        rest(one);
+        work(one);
+      }
+    }
+  }
+
+  connection.link.subscribe(() => {
+    if (connection.link.get() === "online") back();
+  });
+  env.onNetwork(() => {
+    if (env.online()) back();
+    else for (const one of uploads) if (one.step === "carry" && one.view.phase === "uploading") interrupt(one);
+  });
+
+  return {
+    add(chosen) {
+      const step = chosen.view.phase === "failed" ? null : "begin";
+      const counts = { heardAt: env.now(), silences: 0, setbacks: 0 };
+      uploads = [...uploads, { ...chosen, step, begun: null, anew: false, stop: null, ...counts }];
+      pump();
+    },
+    cancel(id) {
+      const one = uploads.find(({ view }) => view.id === id);
+      if (one === undefined) return;
+      remove(one);
+      giveUp(one);
+    },
+    retry(id) {
+      const one = uploads.find(({ view }) => view.id === id);
+      if (one === undefined || one.view.phase !== "failed" || !one.view.retry) return;
+      one.anew = false;
+      wellAgain(one);
+      show(one, { phase: "waiting", problem: null, limit: null, retry: false });
+      go(one, one.begun === null ? "begin" : "carry");
+    },
+    end() {
+      for (const one of uploads) rest(one);
+      const all = uploads;
+      uploads = [];
+      list.set([]);
+      for (const one of all) {
+        giveUp(one);
+        if (one.view.preview !== null) env.revokeUrl(one.view.preview);
+      }
+      pump();
+    },
+  };
+}
+
+function refusalOf(status: number, answer: unknown): Failure {
+  const failure = failureOf((answer as { readonly error?: unknown } | null)?.error);
+  if (failure.code !== "unreachable") return failure;
+  // Something between answered, or the answer had no room for words.
+  const code = STATUSES[status];
+  return code === undefined ? (status >= 500 ? UNREACHABLE.error : { ...failure, code: "internal" }) : { ...failure, code };
+}

@@ -1,0 +1,212 @@
+"""Files are taken apart in a process each: few rights, little memory, little time. Hides how it is asked and believed.
+
+`takeapart.py` is that process, and says what is limited. Here it is started with an empty environment, waited for no
+longer than it may take, and ended with all that it may have started. Nothing it says is taken as given: it has read a
+stranger's file with a stranger's decoder.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import stat
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from visavis.adapters import takeapart
+from visavis.contract import FileKind, Refused
+from visavis.core.ports import Found
+
+log = logging.getLogger(__name__)
+
+LARGEST_ANSWER = 1 << 16
+MEMORY = 1 << 30
+"""Bytes of addresses a process may take: twice what the largest pictures were seen to need."""
+CPU_SECONDS = 20
+SECONDS = 40.0
+
+_SERVED: dict[tuple[str, str], str] = {
+    ("image/webp", ".webp"): "picture",
+    ("video/mp4", ".mp4"): "video",
+    ("video/webm", ".webm"): "video",
+    **{(type_, suffix): "audio voice" for _, type_, suffix in takeapart.SOUND.values()},
+    ("application/pdf", ".pdf"): "document",
+    ("text/plain", ""): "document",
+    ("application/octet-stream", ""): "document",
+    **dict.fromkeys(takeapart.OFFICE.values(), "document"),
+    **dict.fromkeys(takeapart.OPEN_DOCUMENT.items(), "document"),
+}
+"""For each type and suffix that is ever served, the kinds it may have."""
+
+_INERT = {
+    *(".txt", ".text", ".md", ".rst", ".csv", ".tsv", ".log", ".json", ".yaml", ".yml", ".toml", ".tex", ".bib"),
+    *(".srt", ".vtt", ".po", ".diff", ".patch", ".css", ".sql", ".asc"),
+    *(".c", ".h", ".cpp", ".hpp", ".rs", ".go", ".java", ".kt", ".swift"),
+}
+"""How a text's name may end: what opens these on a click shows them. Any other is given `.txt`."""
+
+
+class _Found(msgspec.Struct, forbid_unknown_fields=True):
+    kind: FileKind
+    type: str
+    suffix: str
+    thumb: bool = False
+    width: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    height: Annotated[int, Meta(ge=1, le=65_535)] | None = None
+    seconds: Annotated[float, Meta(ge=0, le=1_000_000)] | None = None
+    waveform: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9+/]{86}==\Z")] | None = None
+    blur: Annotated[str, Meta(max_length=600, pattern=r"\A[A-Za-z0-9+/]+={0,2}\Z")] | None = None
+
+
+class _Answer(msgspec.Struct):
+    confined: list[str]
+    found: _Found | None = None
+    refused: str = ""
+    kind: str = ""
+
+
+class LimitedWorkshop:
+    """Takes files apart, `at_once` at a time. `pixels` bounds a picture's, all its frames together.
+
+    A file gets `seconds` of time, `cpu_seconds` of the processor's and `memory` bytes.
+    """
+
+    def __init__(
+        self,
+        at_once: int,
+        pixels: int,
+        *,
+        seconds: float = SECONDS,
+        cpu_seconds: int = CPU_SECONDS,
+        memory: int = MEMORY,
+    ) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._pixels = pixels
+        self._seconds = seconds
+        self._cpu_seconds = cpu_seconds
+        self._memory = memory
+        self._told = False
+
+    async def examine(self, path: Path, name: str, folder: Path, *, voice: bool) -> Found:
+        """Find out by its content what a file is, and make of it, in `folder`, what members get.
+
+        Raises Refused: kind_refused with `kind`, file_unreadable, picture_too_large with `limit`.
+        """
+        request = {
+            "path": os.fspath(path.absolute()),
+            "folder": os.fspath(folder.absolute()),
+            "pixels": self._pixels,
+            "cpu": self._cpu_seconds,
+            "memory": self._memory,
+            "voice": voice,
+        }
+        async with self._places:
+            said = await self._ask(msgspec.json.encode(request), folder)
+        try:
+            answer = msgspec.json.decode(said, type=_Answer)
+        except msgspec.MsgspecError:
+            raise Refused("file_unreadable") from None
+        self._tell(answer.confined)
+        if answer.found is None:
+            raise self._refusal(answer)
+        return _believed(answer.found, name, folder)
+
+    async def _ask(self, request: bytes, folder: Path) -> bytes:
+        """What a process answers; empty if it fails, however it fails."""
+        process: asyncio.subprocess.Process | None = None
+        try:
+            async with asyncio.timeout(self._seconds):
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-I",
+                    takeapart.__file__,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    cwd=folder,
+                    env=_environment(),
+                    start_new_session=True,
+                )
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(request)
+                process.stdin.close()
+                said = b""
+                while piece := await process.stdout.read(LARGEST_ANSWER):
+                    said += piece
+                    if len(said) > LARGEST_ANSWER:
+                        return b""
+                return said if await process.wait() == 0 else b""
+        except (TimeoutError, OSError):
+            return b""
+        finally:
+            if process is not None:
+                await _end(process)
+
+    def _refusal(self, answer: _Answer) -> Refused:
+        if answer.refused == "picture_too_large":
+            return Refused("picture_too_large", limit=self._pixels)
+        if answer.refused == "kind_refused":
+            return Refused(
+                "kind_refused", kind=answer.kind if re.fullmatch(r"[a-z0-9]{1,20}", answer.kind) else "unknown"
+            )
+        return Refused("file_unreadable")
+
+    def _tell(self, confined: list[str]) -> None:
+        """Say once what this system cannot keep such a process from."""
+        lacking = {"privileges", "files", "calls"} - set(confined)
+        if lacking and not self._told:
+            self._told = True
+            log.warning("workshop_less_confined", extra={"lacking": " ".join(sorted(lacking))})
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the service's but where libraries are; one heap, and one thread for sums."""
+    passed_on = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    return {**passed_on, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Have it gone, and whatever it started."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.shield(process.wait())
+
+
+def _believed(found: _Found, name: str, folder: Path) -> Found:
+    """What was found, as far as it can be true. Raises Refused."""
+    if found.kind not in _SERVED.get((found.type, found.suffix), "").split():
+        raise Refused("file_unreadable")
+    suffix = found.suffix
+    if not suffix and Path(name).suffix.lower() not in _INERT:
+        suffix = ".txt"
+    return Found(
+        kind=found.kind,
+        type=found.type,
+        main=_made(folder / "main"),
+        suffix=suffix,
+        thumb=_made(folder / "thumb") if found.thumb else None,
+        width=found.width,
+        height=found.height,
+        seconds=found.seconds,
+        waveform=found.waveform,
+        blur=found.blur,
+    )
+
+
+def _made(path: Path) -> Path:
+    """A file the process made: a plain one with something in it. Raises Refused."""
+    try:
+        told = path.lstat()
+    except OSError:
+        raise Refused("file_unreadable") from None
+    if not stat.S_ISREG(told.st_mode) or told.st_nlink != 1 or not told.st_size:
+        raise Refused("file_unreadable")
+    return path

@@ -1,4 +1,4 @@
-"""The command line: serve, recorder, contract, probe, simulate-matching."""
+"""The command line: serve, recorder, evidence, contract, probe, simulate-matching."""
 
 import argparse
 import asyncio
@@ -16,6 +16,18 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("recorder", help="record calls that both sides agreed to record, until interrupted")
     contract = commands.add_parser("contract", help="write the files generated from the contract and settings")
     contract.add_argument("--root", type=Path, default=Path(), help="the checkout; default: the current folder")
+    evidence = commands.add_parser("evidence", help="look after the files that were attached to reports")
+    deeds = evidence.add_subparsers(dest="deed", required=True)
+    listing = deeds.add_parser("list", help="the open reports that have files, a JSON line each")
+    listing.add_argument("--report", default="", help="this one only, open or not")
+    save = deeds.add_parser("save", help="write a file that was kept with a report to a path")
+    save.add_argument("report")
+    save.add_argument("file")
+    save.add_argument("path", type=Path)
+    withdraw = deeds.add_parser("withdraw", help="take a shared file away from everybody; what a report kept stays")
+    withdraw.add_argument("file")
+    for deed in (save, withdraw):
+        deed.add_argument("--by", required=True, help="who does it; this is written down")
     simulate = commands.add_parser("simulate-matching", help="compare matching policies on a published workload")
     simulate.add_argument("rest", nargs=argparse.REMAINDER)
     probe = commands.add_parser("probe", help="go the whole way of two guests against a running server")
@@ -39,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         return _contract(command.root)
     if command.command == "recorder":
         return _record()
+    if command.command == "evidence":
+        return _evidence(command)
     return _serve()
 
 
@@ -121,6 +135,40 @@ def _record() -> int:
         print(f"visavis: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _evidence(command: argparse.Namespace) -> int:
+    import json
+
+    from visavis.app import CannotServe, evidence
+    from visavis.core.ports import StateUnavailable, StorageFull, StorageUnavailable, StoreUnavailable
+    from visavis.settings import Settings, SettingsError
+
+    async def look() -> int:
+        async with evidence(Settings.from_environment(os.environ)) as kept:
+            if command.deed == "list":
+                for report in await kept.reports(command.report):
+                    print(json.dumps(report))
+                return 0
+            if command.deed == "withdraw":
+                return 0 if await kept.withdraw(command.file, command.by) else 1
+            pieces = await kept.read(command.report, command.file, command.by)
+            if pieces is None:
+                print("visavis: no such file was kept with this report", file=sys.stderr)
+                return 1
+            with command.path.open("xb") as out:
+                async for piece in pieces:
+                    out.write(piece)
+            return 0
+
+    try:
+        return asyncio.run(look())
+    except (SettingsError, CannotServe, StateUnavailable, StorageFull, StorageUnavailable, StoreUnavailable) as error:
+        print(f"visavis: {error}", file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as error:
+        print(f"visavis: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -6,33 +6,50 @@ import logging
 import os
 import socket
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import get_args
 
 from aiohttp import web
 
 from visavis import contract, describe
 from visavis.adapters import turn
+from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
-from visavis.adapters.redis import DirectedBus, Recorders, State, connect
+from visavis.adapters.redis import DirectedBus, Ledger, Recorders, State, connect
+from visavis.adapters.s3 import S3Blobs
+from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
+from visavis.adapters.spool import DiskSpool
 from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
 from visavis.adapters.turn import PrivateTurn
 from visavis.adapters.valkey import PrivateValkey
+from visavis.adapters.workshop import LimitedWorkshop
 from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
 from visavis.core import collections, notes, tasks
 from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
+from visavis.core.files import Files, Rules
 from visavis.core.identity import Guest, new_id
 from visavis.core.liveness import Liveness, Lobby
 from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
-from visavis.core.ports import DocumentStore, Record, StoreUnavailable
+from visavis.core.ports import (
+    Blobs,
+    DocumentStore,
+    Record,
+    Scanner,
+    ScannerUnavailable,
+    StorageFull,
+    StorageUnavailable,
+    StoreUnavailable,
+)
 from visavis.core.recordings import Recordings
-from visavis.core.safety import Safety
+from visavis.core.safety import Evidence, Safety
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.settings import Settings
@@ -103,7 +120,7 @@ class Visavis:
 
         keys = read_secrets(s.secrets) if s.secrets else kept_secrets(data_dir / "secrets")
         self._tokens = tokens = Tokens(keys, s.session_seconds)
-        self._documents = documents = self._document_store(data_dir)
+        self._documents = documents = document_store(s, data_dir)
         await documents.open()
         ends(documents.close)
         client = connect(redis_url)
@@ -146,7 +163,8 @@ class Visavis:
         )
         for name, about in RECORDERS_SAY.items():
             metrics.gauge(f"recorders_{name}", about, lambda name=name: calling.recorders_say(name))  # type: ignore[misc]
-        safety = Safety(conversations, state, documents)
+        self._files = files = await self._shared_files(data_dir, Ledger(client), metrics)
+        safety = Safety(conversations, state, documents, files)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents)
         contract_hash = describe.contract_hash()
         self._gateway = gateway = Gateway(
@@ -194,6 +212,7 @@ class Visavis:
             relay=self.relay,
             recording=lambda: calling.recordable,
             recordings=Recordings(documents, Folder(Path(s.recordings_dir or data_dir / "recordings"))),
+            files=files,
             authorize=self._authorize,
             metrics=metrics.text,
             metrics_token=s.metrics_token,
@@ -224,6 +243,9 @@ class Visavis:
         ends(bus.stop)
         ends(conversations.settle)
         ends(calling.settle)
+        if files is not None:
+            await files.start()
+            ends(files.stop)
         application = http.application()
         gateway.attach(application)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, lingering_time=LINGER_SECONDS)
@@ -239,13 +261,23 @@ class Visavis:
 
     # ------------------------------------------------------------------ what only the root can join
 
-    def _open_file(self, peer: Peer, asked: contract.OpenFile) -> contract.FileAddress:
-        raise contract.Refused("no_such_file")
+    async def _open_file(self, peer: Peer, asked: contract.OpenFile) -> contract.FileAddress:
+        if self._files is None:
+            raise Refused("no_such_file")
+        return await self._files.open(peer, asked)
 
-    def _document_store(self, data_dir: Path) -> DocumentStore:
-        if self.settings.mongo_url:
-            return MongoStore(self.settings.mongo_url, self.settings.mongo_database, collections.ALL)
-        return SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
+    async def _shared_files(self, data_dir: Path, ledger: Ledger, metrics: Metrics) -> Files | None:
+        self._blobs = blobs = storage(self.settings, data_dir)
+        self._scanner = Clamd(self.settings.scanner_url) if self.settings.scanner_url else None
+        if blobs is None:
+            return None
+        try:
+            await blobs.open()
+        except (StorageFull, StorageUnavailable) as error:
+            # Guests can talk without; until it is back, whoever sends a file is told.
+            log.warning("files_away", extra={"why": str(error)[:500]})
+        self._ends.push_async_callback(blobs.close)
+        return sharing(self.settings, blobs, ledger, self._tokens, metrics, self._scanner)
 
     async def _turn_servers(self) -> turn.TurnServers | None:
         s = self.settings
@@ -353,12 +385,87 @@ class Visavis:
             documents = True
         except (StoreUnavailable, TimeoutError):
             documents = False
-        return {
+        parts = {
             "accepting": not self._gateway.draining,
             "bus": self._bus.healthy,
             "documents": documents,
             "redis": self._liveness.healthy,
         }
+        for name, part in (("files", self._blobs), ("scanner", self._scanner)):
+            if part is not None:
+                try:
+                    await asyncio.wait_for(part.ping(), 1.5)
+                    parts[name] = True
+                except (StorageFull, StorageUnavailable, ScannerUnavailable, TimeoutError):
+                    parts[name] = False
+        return parts
+
+
+def storage(s: Settings, data_dir: Path) -> Blobs | None:
+    """Where files lie, by the settings; None for no files."""
+    if s.files_url == "none":
+        return None
+    if s.files_url.startswith("s3://"):
+        return S3Blobs(
+            s.files_url,
+            data_dir / "spool",
+            endpoint=s.s3_endpoint,
+            region=s.s3_region,
+            key=s.s3_key,
+            secret=s.s3_secret,
+        )
+    return DiskBlobs(Path(s.files_url or data_dir / "files"))
+
+
+def sharing(
+    s: Settings, blobs: Blobs, ledger: Ledger, tokens: Tokens, metrics: Metrics, scanner: Scanner | None
+) -> Files:
+    """What is done with files, by the settings."""
+    kinds = tuple(kind for kind in get_args(contract.FileKind) if kind in s.file_kinds.split())
+    rules = Rules(
+        file_bytes=s.file_bytes,
+        files_per_minute=s.files_per_minute,
+        files_bytes_together=s.files_bytes_together,
+        file_seconds=s.file_seconds,
+        file_kinds=kinds,
+        file_address_seconds=s.file_address_seconds,
+        file_checks_at_once=s.file_checks_at_once,
+        upload_seconds=s.upload_seconds,
+        files_free_bytes=s.files_free_bytes,
+        evidence_seconds=s.evidence_seconds,
+        file_sweep_seconds=s.file_sweep_seconds,
+    )
+    workshop = LimitedWorkshop(s.file_checks_at_once, s.file_pixels)
+    return Files(ledger, blobs, DiskSpool(blobs.spool), workshop, scanner, tokens, metrics, rules)
+
+
+@asynccontextmanager
+async def evidence(settings: Settings) -> AsyncIterator[Evidence]:
+    """What moderators need of a deployment, by its settings. Raises CannotServe."""
+    s = settings
+    data_dir = Path(s.data_dir)
+    blobs = storage(s, data_dir)
+    if blobs is None:
+        raise CannotServe("VISAVIS_FILES_URL says that there are no files")
+    async with AsyncExitStack() as ends:
+        documents = document_store(s, data_dir)
+        await documents.open()
+        ends.push_async_callback(documents.close)
+        await blobs.open()
+        ends.push_async_callback(blobs.close)
+        ledger = None
+        if s.redis_url:
+            client = connect(s.redis_url)
+            ends.push_async_callback(client.aclose)
+            ledger = Ledger(client)
+        yield Evidence(documents, blobs, ledger)
+
+
+def document_store(s: Settings, data_dir: Path) -> DocumentStore:
+    """What must last, by the settings."""
+    if s.mongo_url:
+        return MongoStore(s.mongo_url, s.mongo_database, collections.ALL)
+    return SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -102,6 +102,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = 600
     file_checks_at_once: Annotated[int, _about("Files a worker takes apart at once, a process each.", ge=1)] = 2
     upload_seconds: Annotated[int, _about("An upload that stands still this long is given up.", ge=1)] = 3600
+    file_sweep_seconds: Annotated[
+        float, _about("Pause between looks for files that have to be removed.", ge=0.1, le=3600)
+    ] = 60.0
     files_free_bytes: Annotated[
         int, _about("No upload begins while less than this is free on the disk they pass through.", ge=0)
     ] = 500_000_000

@@ -21,7 +21,7 @@ from visavis.contract import Profile, Why
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
-from visavis.core.ports import Connected, Member, Proposal, Record, StateFull, StateUnavailable
+from visavis.core.ports import Connected, Member, Proposal, Record, StateFull, StateUnavailable, Upload
 
 LEASE_MS = 60_000
 SESSION_MS = 600_000
@@ -505,13 +505,21 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     recorder = adapter.Recorders(workers.raw, "recorder")
     await recorder.beat(1, b"{}", [])
     assert await recorder.claim("recording") == "recorder"
+    ledger = adapter.Ledger(workers.raw)
+    third, (c, _), _ = await seat(one)
+    for file in (new_id(), new_id()):
+        upload = Upload(file=file, guest=c.id, conversation=third.id, name="n", bytes=1, voice=False, expires_at=60_000)
+        await ledger.begin(upload, 0, 1, 10, 100)
+        await ledger.append(file, 0, 1, f"parts/{file}", now=0, give_up_at=1, check_at=1, most=9)
+        assert await ledger.check(file, "token", 60_000) == 1
+    await ledger.sweeps(60_000)
 
     documented = dict(re.findall(r"^  (\w+)(?::\{\w+\})? +(.*)$", adapter.__doc__ or "", re.MULTILINE))
     without_end = {name for name, about in documented.items() if "TTL" not in about and "(" in about} - {
         "round",
         "limit",
     }
-    assert without_end == {"workers", "stats", "waiting", "tickets", "recorders"}
+    assert without_end == {"workers", "stats", "waiting", "tickets", "recorders", "files"}
     seen = set()
     async for key in workers.raw.scan_iter(count=1000):
         prefix, name = key.decode().split(":")[:2]

@@ -112,7 +112,13 @@ class Seats:
         return None
 
     async def end(
-        self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None
+        self,
+        conversation: str,
+        by: str,
+        *,
+        away_for: int | None = None,
+        lost: Record | None = None,
+        part: bool = False,
     ) -> Workers | None:
         if self.away:
             raise StateUnavailable

@@ -19,6 +19,7 @@ class Metrics:
                 ("call_failures", "Members whose call found no connection, by cause.", ("cause",)),
                 ("ice_restarts", "Broken paths that were mended, by cause.", ("cause",)),
                 ("candidates_dropped", "Candidates not passed on because they were not agreed to.", ()),
+                ("files_uploaded", "Uploads that were checked: `ready`, or the code of the refusal.", ("outcome",)),
             )
         }
         self._durations = {

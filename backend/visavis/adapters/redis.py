@@ -5,8 +5,10 @@ Hides keys, scripts and reconnecting. Every change that must not be seen half do
 shows as StateUnavailable; what the bus loses meanwhile is healed by its users.
 
 Keys, all under `v:`, all with a TTL or named reason:
-  guest:{id}          hash: epoch, worker, away, conversation, pool, ticket (session TTL, sliding)
-  conversation:{id}   hash: state, members, record, call, call_version (session TTL while live, an hour after its end)
+  guest:{id}          hash: epoch, worker, away, conversation, stays, pool, ticket (session TTL, sliding); `stays`
+                      is an ended conversation that the guest has not gone from yet
+  conversation:{id}   hash: state, members, record, call, call_version, gone, files_until (session TTL while live, after
+                      its end an hour, or as long as it has files); `gone` are members who went from it for good
   at:{worker}         set: guests connected there (session TTL)
   worker:{worker}     the lease itself (lease TTL)
   workers             sorted set: worker by expiry (members leave when found expired)
@@ -19,6 +21,14 @@ Keys, all under `v:`, all with a TTL or named reason:
   recorders           sorted set: recorder by expiry (members leave when found expired)
   recorder:{id}       hash: places, load (lease TTL)
   made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
+  file:{id}           hash: guest, conversation, name, bytes, voice, expires_at, phase, offset, parts, count, since,
+                      tries, problem, limit, shared (TTL of an hour more than it is kept)
+  files               sorted set: file by when it is due, by the workers' clocks (members leave with the file's bytes)
+  files_of:{guest}    sorted set: file:bytes by expiry (TTL of the last)
+  files_in:{talk}     set: files of a conversation (TTL of an hour more than the last)
+  begun:{guest}       list: when uploads were begun, newest first (TTL of a minute)
+  checking:{file}     who checks the file (lease TTL)
+  sweeping            who sweeps (TTL until the next sweep)
 """
 
 import asyncio
@@ -26,7 +36,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import redis.asyncio as redis
@@ -35,18 +45,29 @@ from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from visavis.contract import Mode, Refused
+from visavis.contract import Mode, Refused, SharedFile
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
-from visavis.core.ports import Beat, Connected, Member, Proposal, Record, StateFull, StateUnavailable, Touched, Workers
+from visavis.core.ports import (
+    Beat,
+    Connected,
+    Member,
+    Proposal,
+    Record,
+    StateFull,
+    StateUnavailable,
+    Touched,
+    Upload,
+    Workers,
+)
 
 log = logging.getLogger(__name__)
 
 _LUA = Path(__file__).parent / "lua"
 # A script that frees memory or only marks things must run when memory is full, and so must the lease, without
 # which everybody would be away; the others are refused whole before they begin: nothing is left half done.
-_ALLOW_OOM = {"beat", "call", "disconnect", "end", "leave", "reap", "release", "touch"}
+_ALLOW_OOM = {"beat", "call", "disconnect", "end", "file_drop", "leave", "reap", "release", "touch"}
 
 ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000
@@ -57,6 +78,7 @@ _LOOKS = 3
 
 _pack = msgspec.msgpack.Encoder().encode
 _record = msgspec.msgpack.Decoder(Record)
+_shared = msgspec.msgpack.Decoder(SharedFile)
 
 
 class _Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -108,7 +130,7 @@ class State:
         prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
         self._scripts: dict[str, AsyncScript] = {}
         for path in _LUA.glob("*.lua"):
-            if path.stem != "prelude":
+            if path.stem != "prelude" and not path.stem.startswith("file_"):
                 flags = " flags=allow-oom" if path.stem in _ALLOW_OOM else ""
                 self._scripts[path.stem] = client.register_script(
                     f"#!lua{flags}\n{prelude}\n{path.read_text(encoding='utf-8')}"
@@ -163,10 +185,17 @@ class State:
         ]
 
     async def end(
-        self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None
+        self,
+        conversation: str,
+        by: str,
+        *,
+        away_for: int | None = None,
+        lost: Record | None = None,
+        part: bool = False,
     ) -> Workers | None:
         kept = (" ".join(m.guest for m in lost.members), _pack(lost)) if lost else ("", b"")
-        places = await self._run("end", conversation, by, "" if away_for is None else away_for, *kept)
+        goes = "all" if part else "by" if away_for is None else ""
+        places = await self._run("end", conversation, by, "" if away_for is None else away_for, *kept, goes)
         return None if places is None else _workers(places)
 
     async def record(self, conversation: str, *, live: bool = False) -> Record | None:
@@ -467,3 +496,104 @@ class Recorders:
 
     async def _ask(self, command: Awaitable[Any]) -> Any:
         return await _asked(command)
+
+
+class Ledger:
+    """Ledger of `core.ports`: what all workers know of files."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
+        self._scripts = {
+            path.stem: client.register_script(
+                f"#!lua{' flags=allow-oom' if path.stem in _ALLOW_OOM else ''}\n"
+                f"{prelude}\n{path.read_text(encoding='utf-8')}"
+            )
+            for path in _LUA.glob("file_*.lua")
+        }
+
+    async def _run(self, script: str, *args: str | int | bytes) -> Any:
+        return await _asked(self._scripts[script](args=args))
+
+    async def begin(self, upload: Upload, now: int, give_up_at: int, per_minute: int, together: int) -> None:
+        u = upload
+        outcome, wait = await self._run(
+            "file_begin", u.file, u.guest, u.conversation, u.name.encode(), u.bytes, int(u.voice),
+            now, u.expires_at, give_up_at, per_minute, together,
+        )  # fmt: skip
+        match outcome:
+            case b"rate_limited":
+                raise Refused("rate_limited", retryInMs=max(1, int(wait)))
+            case b"too_many_files":
+                raise Refused("too_many_files", limit=together)
+            case b"not_in_conversation":
+                raise Refused("not_in_conversation")
+
+    async def upload(self, file: str) -> Upload | None:
+        found: dict[bytes, bytes] = await _asked(self._redis.hgetall(f"v:file:{file}"))
+        if b"phase" not in found or b"guest" not in found:
+            return None
+        return Upload(
+            file=file,
+            guest=found[b"guest"].decode(),
+            conversation=found[b"conversation"].decode(),
+            name=found[b"name"].decode(),
+            bytes=int(found[b"bytes"]),
+            voice=found[b"voice"] == b"1",
+            expires_at=int(found[b"expires_at"]),
+            phase=found[b"phase"].decode(),
+            offset=int(found[b"offset"]),
+            parts=tuple(found.get(b"parts", b"").decode().split()),
+            since=int(found.get(b"since", b"0")),
+            problem=found.get(b"problem", b"").decode(),
+            limit=int(found.get(b"limit", b"-1")),
+            shared=_shared.decode(found[b"shared"]) if found.get(b"shared") else None,
+        )
+
+    async def append(
+        self, file: str, offset: int, size: int, part: str, *, now: int, give_up_at: int, check_at: int, most: int
+    ) -> tuple[int, bool] | None:
+        stands, ours = await self._run("file_commit", file, offset, size, part, now, give_up_at, check_at, most)
+        return None if stands < 0 else (int(stands), bool(ours))
+
+    async def check(self, file: str, token: str, lease_ms: int) -> int:
+        return int(await self._run("file_check", file, token, lease_ms))
+
+    async def checked(
+        self, file: str, token: str, outcome: SharedFile | Refused | None, due: int
+    ) -> Literal["ok", "lost", "gone"]:
+        told: tuple[str, str, int, bytes]
+        if outcome is None:
+            told = ("checking", "", -1, b"")
+        elif isinstance(outcome, Refused):
+            told = ("refused", outcome.code, int(outcome.data.get("limit", -1)), b"")
+        else:
+            told = ("ready", "", -1, _pack(outcome))
+        said: Literal["ok", "lost", "gone"] = (await self._run("file_checked", file, token, *told, due)).decode()
+        return said
+
+    async def drop(self, file: str, now: int, *, owner: str = "") -> tuple[str, ...] | Literal["stays", "check"]:
+        found: bytes | None = await self._run("file_drop", file, owner, now)
+        if found is None:
+            return "stays"
+        return "check" if found == b"check" else tuple(found.decode().split())
+
+    async def forget(self, file: str) -> None:
+        async def leave() -> None:
+            async with self._redis.pipeline(transaction=True) as batch:
+                batch.zrem("v:files", file)
+                batch.delete(f"v:file:{file}", f"v:checking:{file}")
+                await batch.execute()
+
+        await _asked(leave())
+
+    async def open(self, file: str, guest: str, conversation: str, now: int) -> SharedFile | None:
+        found: bytes | None = await self._run("file_open", file, guest, conversation, now)
+        return None if found is None else _shared.decode(found)
+
+    async def due(self, now: int, most: int) -> list[str]:
+        found = await _asked(self._redis.zrangebyscore("v:files", "-inf", now, start=0, num=most))
+        return [one.decode() for one in found]
+
+    async def sweeps(self, ms: int) -> bool:
+        return bool(await _asked(self._redis.set("v:sweeping", "1", nx=True, px=ms)))

@@ -5,21 +5,25 @@ Hides keys and their rotation: the first key signs, every key is accepted, each 
 
 import base64
 import hashlib
+import json
 import os
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 import jwt
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from visavis.contract import Profile
+from visavis.contract import Profile, SharedFile
 from visavis.core.identity import Guest, new_id
-from visavis.core.ports import Record
+from visavis.core.ports import Pass, Record
 
 AUDIENCE = "visavis"
 DEVICE_SECONDS = 400 * 24 * 3600
+SEAL_SECONDS = 30 * 24 * 3600
+"""Longer than any conversation: what was said of a file that has expired since must still get across."""
 LEEWAY_SECONDS = 300
 """How far workers' clocks may be apart."""
 LEAST_SECRET = 32
@@ -43,6 +47,13 @@ class Device(msgspec.Struct, frozen=True):
     id: str
     adult: bool
     rules: int
+
+
+class _Written(json.JSONEncoder):
+    """Writes letters as themselves: escaped, a long name in an eastern script would make a token too long."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "ensure_ascii": False})
 
 
 class _Claim(msgspec.Struct, frozen=True, array_like=True):
@@ -99,7 +110,11 @@ class Tokens:
         now = int(time.time())
         payload = {**claims, "aud": AUDIENCE, "iat": now, "exp": now + seconds, "jti": new_id()}
         token = jwt.encode(
-            payload, self._keys[self._first], algorithm="HS256", headers={"kid": self._first, "typ": kind}
+            payload,
+            self._keys[self._first],
+            algorithm="HS256",
+            headers={"kid": self._first, "typ": kind},
+            json_encoder=_Written,
         )
         return token, (now + seconds) * 1000
 
@@ -165,6 +180,37 @@ class Tokens:
             return msgspec.convert({"id": payload["sub"], "adult": payload["adult"], "rules": payload["rules"]}, Device)
         except msgspec.ValidationError:
             raise TokenRefused from None
+
+    def seal_file(self, file: SharedFile, conversation: str, guest: str) -> str:
+        """What lets this guest say a file that was found good in this conversation."""
+        told = {name: value for name, value in msgspec.to_builtins(file).items() if value is not None}
+        token, _ = self._sign("visavis-file+jwt", {"sub": guest, "in": conversation, "file": told}, SEAL_SECONDS)
+        return token
+
+    def shared(self, seal: str, conversation: str, guest: str) -> SharedFile | None:
+        """The file of a seal, or None if it is not ours or for somebody, or somewhere, else."""
+        try:
+            payload = self._read("visavis-file+jwt", seal, ["sub", "in", "file"])
+            file = msgspec.convert(payload["file"], SharedFile)
+        except (TokenRefused, msgspec.ValidationError):
+            return None
+        return file if (payload["in"], payload["sub"]) == (conversation, guest) else None
+
+    def let_in(self, given: Pass, seconds: int) -> str:
+        """What opens a file's address for a while."""
+        claims: dict[str, object] = {"file": given.file, "sub": given.guest, "in": given.conversation}
+        token, _ = self._sign("visavis-pass+jwt", claims, seconds)
+        return token
+
+    def admits(self, token: str) -> Pass | None:
+        """What such a token opens, or None if it is not ours or too old."""
+        try:
+            payload = self._read("visavis-pass+jwt", token, ["file", "sub", "in"])
+            return msgspec.convert(
+                {"file": payload["file"], "guest": payload["sub"], "conversation": payload["in"]}, Pass
+            )
+        except (TokenRefused, msgspec.ValidationError):
+            return None
 
     def seal(self, record: Record, guest: str) -> str:
         """A claim to a seat: unreadable outside, since it names the other members."""

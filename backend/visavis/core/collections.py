@@ -11,6 +11,8 @@ REPORTS = Collection(
 
 `at`: ms since the epoch. `conversation`: its id. `reporter`, `reported`: devices. `reason`: a code of the contract.
 `words`: what the reporter wrote. `messages`: those the reporter chose to show, a list of {id, mine, text, at}.
+`files`: those the reporter chose, a list of {id, kind, name, type, bytes, mine, kept}; of those that were gone already,
+{id, kept: false}. What is kept lies among the blobs as `kept/{report}/{file}`.
 `status`: "open" until a moderator has decided.
 """
 
@@ -37,5 +39,10 @@ RECORDINGS = Collection(
 `expires_at`, likewise. `bytes`, `seconds`: its size. No names, no words.
 """
 
-ALL = (REPORTS, BLOCKS, RECORDINGS)
+EVIDENCE_ACCESS = Collection("evidence_access", indexes=(Index("report", ("report",)),))
+"""Each time a moderator reached for a file, written before it was given: `at`, in ms since the epoch, `by` whom, `what`
+("save", "withdraw"), `report` (empty for none) and `file`: their ids.
+"""
+
+ALL = (REPORTS, BLOCKS, RECORDINGS, EVIDENCE_ACCESS)
 """Every collection; the stores make tables and indexes for these and refuse others."""

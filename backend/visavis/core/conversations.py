@@ -31,6 +31,7 @@ from visavis.contract import (
     SendTyping,
     SessionReplaced,
     SessionState,
+    SharedFileBody,
     Typing,
     Wire,
 )
@@ -248,15 +249,20 @@ class Conversations:
         """Pass an item on to the other members who are here. Those away get it when it is sent again."""
         seat = self.seated(peer, said.conversation_id)
         at = time.time_ns() // 1_000_000
-        if isinstance(said.body, FileBody):
-            raise Refused("no_such_file")
+        body = self._opened(peer, said) if isinstance(said.body, FileBody) else said.body
         self.push_others(
             seat,
-            Message(
-                conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=said.body, at=at
-            ),
+            Message(conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=body, at=at),
         )
         return Accepted(at=at)
+
+    def _opened(self, peer: Peer, said: SendMessage) -> SharedFileBody:
+        """A file by its seal. One that is gone since is passed on all the same: the stream has no gaps."""
+        assert isinstance(said.body, FileBody)
+        file = self._sealer.shared(said.body.seal, said.conversation_id, peer.guest.id)
+        if file is None:
+            raise Refused("no_such_file")
+        return SharedFileBody(file=file, text=said.body.text, reply_to=said.body.reply_to)
 
     def receipt(self, peer: Peer, said: SendReceipt) -> Done:
         """Pass on how far this client has received and shown."""
@@ -278,12 +284,17 @@ class Conversations:
         await self.end(said.conversation_id, peer.guest.id, "left")
         return _DONE
 
-    async def end(self, conversation: str, by: str, reason: str, *, away_for: int | None = None) -> bool:
-        """End a conversation in one member's name; says whether it ended just now."""
+    async def end(
+        self, conversation: str, by: str, reason: str, *, away_for: int | None = None, part: bool = False
+    ) -> bool:
+        """End a conversation in one member's name; says whether it ended just now.
+
+        Who leaves has no part in its files any more, also after it ended; with `part`, nobody has.
+        """
         mover = self.peers.get(by) if away_for is None else None
         seat = mover.seat if mover is not None else None
         lost = seat.record if seat is not None and seat.record.id == conversation else None
-        workers = await self._seats.end(conversation, by, away_for=away_for, lost=lost)
+        workers = await self._seats.end(conversation, by, away_for=away_for, lost=lost, part=part)
         if mover is not None and mover.seat is not None and mover.seat.record.id == conversation:
             self._stand_up(mover)
         for member, place in (workers or {}).items():

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from visavis.contract import FileKind, Mode, Profile, Why
+from visavis.contract import FileKind, Mode, Profile, Refused, SharedFile, Why
 from visavis.core.identity import Guest
 from visavis.core.matching import Ticket
 
@@ -203,11 +203,18 @@ class Seats(Protocol):
         """Renew sessions and compare, for (guest, epoch) pairs; those given up meanwhile are taken back."""
 
     async def end(
-        self, conversation: str, by: str, *, away_for: int | None = None, lost: Record | None = None
+        self,
+        conversation: str,
+        by: str,
+        *,
+        away_for: int | None = None,
+        lost: Record | None = None,
+        part: bool = False,
     ) -> Workers | None:
         """End the conversation; with `away_for`, only if `by` has been away that many ms.
 
-        With `lost`, its record, it ends even if Redis has lost it, and no claim brings it back.
+        With `lost`, its record, it ends even if Redis has lost it, and no claim brings it back. Its files are not for
+        `by` any more, unless `away_for` is given; with `part`, for no member. That holds if it had ended before, too.
         Gives the other members' whereabouts, or None if it did not end now.
         """
 
@@ -288,6 +295,9 @@ class Sealer(Protocol):
 
     def seal(self, record: Record, guest: str) -> str:
         """A token that restores this guest's seat."""
+
+    def shared(self, seal: str, conversation: str, guest: str) -> SharedFile | None:
+        """The file that was found good for this guest to say in this conversation, by its seal."""
 
 
 # --------------------------------------------------------------------------- recordings
@@ -394,6 +404,126 @@ class Blobs(Protocol):
 
     async def old(self, folder: str, seconds: float) -> list[str]:
         """Owners, as `folder/owner`, none of whose blobs is younger than this; at most a thousand."""
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file from the first word of it until it is gone. Times are milliseconds since the epoch."""
+
+    file: str
+    guest: str
+    conversation: str
+    name: str
+    bytes: int
+    """As announced."""
+    voice: bool
+    expires_at: int
+    phase: str = "uploading"
+    """As the contract's UploadState has it, or `gone`: nobody may know it any more, its bytes are being removed."""
+    offset: int = 0
+    parts: tuple[str, ...] = ()
+    """Owners of the blobs that make it, in order, until it was checked."""
+    since: int = 0
+    """When the last byte was there."""
+    problem: str = ""
+    limit: int = -1
+    shared: SharedFile | None = None
+
+
+class Ledger(Protocol):
+    """What all workers know of files. `now` is the asking worker's clock, in ms. Methods raise StateUnavailable."""
+
+    async def begin(self, upload: Upload, now: int, give_up_at: int, per_minute: int, together: int) -> None:
+        """Announce an upload, of a guest who has a seat in its conversation.
+
+        Raises Refused: not_in_conversation, rate_limited, too_many_files.
+        """
+
+    async def upload(self, file: str) -> Upload | None:
+        """What is known of it."""
+
+    async def append(
+        self, file: str, offset: int, size: int, part: str, *, now: int, give_up_at: int, check_at: int, most: int
+    ) -> tuple[int, bool] | None:
+        """Add a part of `size` bytes if the upload still stands at `offset` and has fewer than `most` parts.
+
+        Gives the offset that stands now and whether the part is in it; None if there is no such upload any more.
+        With the last byte, the upload's phase is `checking`.
+        """
+
+    async def check(self, file: str, token: str, lease_ms: int) -> int:
+        """Take on the check of a file, or renew the lease on it; `token` is the worker's own for this check.
+
+        Gives how many times it was taken on, this time included; 0 if it is not to be checked, or somebody else does.
+        """
+
+    async def checked(
+        self, file: str, token: str, outcome: SharedFile | Refused | None, due: int
+    ) -> Literal["ok", "lost", "gone"]:
+        """The outcome of a check; None gives it back undone. `due` is when the file must be removed.
+
+        `lost`: another worker has taken it on; `gone`: there is no such file any more.
+        """
+
+    async def drop(self, file: str, now: int, *, owner: str = "") -> tuple[str, ...] | Literal["stays", "check"]:
+        """From now on there is no such file, if `owner` has it or, without one, if it is due.
+
+        Gives its parts, whose blobs remain to be removed; `check` for one that is due for its check.
+        """
+
+    async def forget(self, file: str) -> None:
+        """All its blobs are removed."""
+
+    async def open(self, file: str, guest: str, conversation: str, now: int) -> SharedFile | None:
+        """The file, if it is ready and has not expired, and the guest has not gone from its conversation."""
+
+    async def due(self, now: int, most: int) -> list[str]:
+        """Files about which something is to be done."""
+
+    async def sweeps(self, ms: int) -> bool:
+        """Whether it is for this worker to sweep, and for nobody else in this time."""
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """What an address opens, to whom, and as a member of which conversation."""
+
+    file: str
+    guest: str
+    conversation: str
+
+
+class Passes(Protocol):
+    """Makes and reads the tokens of files."""
+
+    def seal_file(self, file: SharedFile, conversation: str, guest: str) -> str:
+        """A token with which this guest, and nobody else, can say the file in this conversation."""
+
+    def let_in(self, given: Pass, seconds: int) -> str:
+        """A token for an address."""
+
+    def admits(self, token: str) -> Pass | None:
+        """What it opens; None if it is not ours, or has expired."""
+
+
+class Spool(Protocol):
+    """Files on their way, on this machine. Methods that write raise StorageFull; all raise StorageUnavailable."""
+
+    def free(self) -> int:
+        """Bytes left on its disk."""
+
+    async def write(self, pieces: AsyncIterator[bytes]) -> tuple[Path, int]:
+        """Write the pieces to a new file, one by one; nothing of it stays if they fail. Gives it and its bytes."""
+
+    async def folder(self) -> Path:
+        """A new folder."""
+
+    async def size(self, path: Path) -> int:
+        """A file's bytes."""
+
+    async def remove(self, path: Path) -> None:
+        """Remove a file, or a folder with everything in it, if it is there."""
+
+    async def sweep(self, seconds: float) -> int:
+        """Remove what is older; returns how many."""
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -10,18 +10,22 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable
+import unicodedata
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import ClientError, http_exceptions, web
 
 from visavis.contract import (
     ROUTES,
     RULES_VERSION,
+    BeginUpload,
     CreateGuest,
     Done,
     GuestCreated,
@@ -32,13 +36,21 @@ from visavis.contract import (
     ServerInfo,
     Wire,
 )
+from visavis.core.files import Files
 from visavis.core.identity import Guest, check_entry, new_id, new_profile
-from visavis.core.ports import Seats, StateFull, StateUnavailable
+from visavis.core.ports import Seats, StateFull, StateUnavailable, StorageFull, StorageUnavailable
 from visavis.core.recordings import Recordings
 
 log = logging.getLogger(__name__)
 
 MOST_BODY = 16_384
+SILENCE_SECONDS = 20.0
+"""A body of which nothing comes for this long has ended."""
+PATCH_SECONDS = 600.0
+"""A part of an upload ends after this long, whatever of it has come."""
+FETCH_SECONDS = 3600.0
+"""For which a file is handed out at most; whoever is slower asks for the rest."""
+TUS_VERSION = "1.0.0"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WINDOW_MS = 600_000
 
@@ -62,6 +74,10 @@ SECURITY_HEADERS = {
 
 _json = msgspec.json.Encoder()
 _create_guest = msgspec.json.Decoder(CreateGuest)
+_begin_upload = msgspec.json.Decoder(BeginUpload)
+_OFFSET = re.compile(r"[0-9]{1,15}")
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,15})-([0-9]{1,15})?|-([0-9]{1,15}))")
+"""One range; of several, or in other units, RFC 9110 lets a server send the whole."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -90,6 +106,7 @@ class Http:
         relay: bool,
         recording: Callable[[], bool],
         recordings: Recordings,
+        files: Files | None,
         authorize: Callable[[str], Guest],
         metrics: Callable[[], bytes],
         metrics_token: str,
@@ -113,6 +130,7 @@ class Http:
         self._relay = relay
         self._recording = recording
         self._recordings = recordings
+        self._files = files
         self._authorize = authorize
         self._metrics = metrics
         self._metrics_token = metrics_token
@@ -130,6 +148,9 @@ class Http:
         app = web.Application(middlewares=[_logged, _refusals], client_max_size=MOST_BODY)
         for route in ROUTES:
             app.router.add_route(route.method, route.path, getattr(self, route.name))
+            if route.name == "get_file":
+                # Which a player asks first.
+                app.router.add_route("HEAD", route.path, self.get_file)
         app.router.add_get("/", self._file("index.html", "no-cache"))
         if self._web_dir.is_dir():
             for path in self._web_dir.iterdir():
@@ -165,7 +186,7 @@ class Http:
                 modes=self._modes,
                 relay=self._relay,
                 recording=self._recording(),
-                files=None,
+                files=self._files.limits if self._files else None,
                 contract=self._contract_hash,
             )
         )
@@ -224,10 +245,97 @@ class Http:
         await self._recordings.delete(self._guest(request).device, request.match_info["id"])
         return _reply(Done())
 
-    async def _no_files(self, request: web.Request) -> web.StreamResponse:
-        raise Refused("no_such_file")
+    # ------------------------------------------------------------------ files: the bytes come by tus 1.0.0
 
-    begin_upload = get_upload = head_upload = patch_upload = delete_upload = get_file = _no_files
+    async def begin_upload(self, request: web.Request) -> web.Response:
+        guest = self._guest(request)
+        if self._files is None:
+            raise Refused("not_found")
+        try:
+            asked = _begin_upload.decode(await request.read())
+        except msgspec.MsgspecError as error:
+            raise Refused("bad_request", detail=str(error)[:200]) from None
+        return _reply(await self._files.begin(guest, asked), status=201)
+
+    async def get_upload(self, request: web.Request) -> web.Response:
+        guest = self._guest(request)
+        return _reply(await self._sharing().state(guest, request.match_info["id"]))
+
+    async def head_upload(self, request: web.Request) -> web.Response:
+        guest = self._guest(request)
+        offset, size = await self._sharing().progress(guest, request.match_info["id"])
+        headers = {"Upload-Offset": str(offset), "Upload-Length": str(size), "Cache-Control": "no-store"}
+        return web.Response(headers=headers)
+
+    async def patch_upload(self, request: web.Request) -> web.Response:
+        guest = self._guest(request)
+        offset = request.headers.get("Upload-Offset", "")
+        if not _OFFSET.fullmatch(offset) or request.content_type != "application/offset+octet-stream":
+            raise Refused("bad_request")
+        files, file = self._sharing(), request.match_info["id"]
+        if request.content_length is not None:
+            # Seen beforehand, so that it is not stored first.
+            _, size = await files.progress(guest, file)
+            if int(offset) + request.content_length > size:
+                raise Refused("file_too_large", limit=size)
+        stands = await files.append(guest, file, int(offset), _pieces(request))
+        return web.Response(status=204, headers={"Upload-Offset": str(stands), "Cache-Control": "no-store"})
+
+    async def delete_upload(self, request: web.Request) -> web.Response:
+        guest = self._guest(request)
+        await self._sharing().take_back(guest, request.match_info["id"])
+        return web.Response(status=204)
+
+    async def get_file(self, request: web.Request) -> web.StreamResponse:
+        files = self._sharing()
+        served = await files.find(request.match_info["pass"], request.match_info["variant"])
+        etag = f'"{served.tag}"'
+        headers = {
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, no-store",
+            # Whatever it is, as a page of its own it may do nothing.
+            "Content-Security-Policy": "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'",
+            "Content-Disposition": _disposition(served.name) if served.attachment else "inline",
+            "Content-Type": served.type,
+            "ETag": etag,
+        }
+        start, end, status = 0, served.bytes, 200
+        if request.headers.get("If-Range", etag) == etag and (
+            asked := _RANGE.fullmatch(request.headers.get("Range", ""))
+        ):
+            start, end = _asked_for(asked, served.bytes)
+            if start >= end:
+                return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{served.bytes}"})
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{served.bytes}"
+            status = 206
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = end - start
+        if request.method == "HEAD":
+            await response.prepare(request)
+            return response
+        pieces = files.read(served, start, end)
+        try:
+            first = await anext(pieces)
+        except (KeyError, StopAsyncIteration):
+            raise Refused("no_such_file") from None
+        try:
+            await response.prepare(request)
+            async with asyncio.timeout(FETCH_SECONDS):
+                await response.write(first)
+                async for piece in pieces:
+                    await response.write(piece)
+            await response.write_eof()
+        except (OSError, StorageUnavailable):
+            # What was promised cannot be given any more; only a broken connection says so.
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    def _sharing(self) -> Files:
+        if self._files is None:
+            raise Refused("no_such_file")
+        return self._files
 
     def _guest(self, request: web.Request) -> Guest:
         """Who asks. Raises Refused."""
@@ -278,10 +386,41 @@ def _reply(said: Wire, status: int = 200) -> web.Response:
     )
 
 
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """A body as it comes, until its end, a broken connection or a long silence."""
+    until = time.monotonic() + PATCH_SECONDS
+    while True:
+        try:
+            async with asyncio.timeout(min(SILENCE_SECONDS, until - time.monotonic())):
+                piece = await request.content.readany()
+        except (OSError, ClientError, http_exceptions.HttpProcessingError, web.RequestPayloadError):
+            return
+        if not piece:
+            return
+        yield piece
+
+
+def _disposition(name: str) -> str:
+    """To be saved under this name (RFC 6266): in plain letters for old clients, then exactly (RFC 8187)."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9 ._()\[\]+=@~-]", "_", plain).strip(" .") or "file"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _asked_for(asked: re.Match[str], size: int) -> tuple[int, int]:
+    """The first byte of a range and the one after its last; none are left between them if it is beyond the end."""
+    first, last, suffix = asked.groups()
+    if suffix is not None:
+        return (max(0, size - int(suffix)), size) if int(suffix) else (size, size)
+    return int(first), size if last is None else min(size, int(last) + 1)
+
+
 async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.pop("Server", None)
+    if request.path.startswith("/api/files/"):
+        response.headers["Tus-Resumable"] = TUS_VERSION
     if request.secure or request.headers.get("X-Forwarded-Proto") == "https":
         response.headers.setdefault("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
 
@@ -322,8 +461,10 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         refused = error
     except StateFull:
         refused = Refused("busy", retryInMs=1000)
-    except StateUnavailable:
+    except (StateUnavailable, StorageUnavailable):
         refused = Refused("unavailable", retryInMs=1000)
+    except StorageFull:
+        refused = Refused("storage_full")
     except web.HTTPNotFound:
         refused = Refused("not_found")
     except web.HTTPMethodNotAllowed as error:
@@ -337,6 +478,8 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         error_id = new_id()
         log.exception("request_failed", extra={"error_id": error_id})
         refused = Refused("internal", errorId=error_id)
+    if refused.code == "offset_mismatch":
+        headers["Upload-Offset"] = str(refused.data["offset"])
     if "retryInMs" in refused.data:
         headers["Retry-After"] = str(-(-int(refused.data["retryInMs"]) // 1000))
     return web.Response(

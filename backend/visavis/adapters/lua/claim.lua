@@ -33,6 +33,11 @@ for i = 4, #ARGV, 6 do
     redis.call('PEXPIRE', P .. 'conversation:' .. id, ttl)
     for one, other in pairs({ [a] = b, [b] = a }) do
       drop_ticket(one)
+      local stays = redis.call('HGET', P .. 'guest:' .. one, 'stays')
+      if stays then
+        go_from(stays, one)
+        redis.call('HDEL', P .. 'guest:' .. one, 'stays')
+      end
       redis.call('HSET', P .. 'guest:' .. one, 'conversation', id)
       if recent > 0 then
         local met = P .. 'met:' .. one

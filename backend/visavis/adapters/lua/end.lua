@@ -1,14 +1,26 @@
--- End a conversation. ARGV: conversation, by whom, ms that member must have been away ('' for any), and the
--- members and record to end it with if it was lost ('' for: then there is nothing to end).
+-- End a conversation. ARGV: conversation, by whom, ms that member must have been away ('' for any), the members and
+-- record to end it with if it was lost ('' for: then there is nothing to end), and who goes from it for good ('' for
+-- nobody, 'by', 'all'), also if it had ended before.
 -- Returns false if it did not end now, else the other members' places.
-local id, by, away_for, lost_members, lost_record = unpack(ARGV)
+local id, by, away_for, lost_members, lost_record, goes = unpack(ARGV)
 local key = P .. 'conversation:' .. id
 local found = redis.call('HMGET', key, 'state', 'members')
 if not found[1] and lost_members ~= '' then
   redis.call('HSET', key, 'state', 'live', 'members', lost_members, 'record', lost_record)
   found = { 'live', lost_members }
 end
-if found[1] ~= 'live' or not is_member(found[2], by) then
+if not is_member(found[2], by) then
+  return false
+end
+local function go()
+  for guest in string.gmatch(found[2], '%S+') do
+    if goes == 'all' or (goes == 'by' and guest == by) then
+      go_from(id, guest)
+    end
+  end
+end
+if found[1] ~= 'live' then
+  go()
   return false
 end
 if away_for ~= '' and place_in(id, by) ~= '' then
@@ -30,10 +42,18 @@ if away_for ~= '' and location(by) == '' then
 end
 local places = places_in(id, by)
 redis.call('HSET', key, 'state', 'ended')
-redis.call('PEXPIRE', key, CONVERSATION_KEPT_MS)
+-- As long as there are files, who may have them must be known.
+local files_until = tonumber(redis.call('HGET', key, 'files_until') or 0)
+redis.call('PEXPIRE', key, math.max(CONVERSATION_KEPT_MS, files_until - now()))
+go()
+local gone = redis.call('HGET', key, 'gone') or ''
 for guest in string.gmatch(found[2], '%S+') do
-  if redis.call('HGET', P .. 'guest:' .. guest, 'conversation') == id then
-    redis.call('HDEL', P .. 'guest:' .. guest, 'conversation')
+  local guest_key = P .. 'guest:' .. guest
+  if redis.call('HGET', guest_key, 'conversation') == id then
+    redis.call('HDEL', guest_key, 'conversation')
+    if not is_member(gone, guest) then
+      redis.call('HSET', guest_key, 'stays', id)
+    end
   end
 end
 return places

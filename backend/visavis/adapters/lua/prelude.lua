@@ -75,6 +75,29 @@ local function is_member(members, guest)
   return false
 end
 
+-- A guest goes from a conversation for good: its files are not for that guest any more, and due once nobody is left.
+local function go_from(conversation, guest)
+  local key = P .. 'conversation:' .. conversation
+  local found = redis.call('HMGET', key, 'members', 'gone')
+  local gone = found[2] or ''
+  if not is_member(found[1], guest) or is_member(gone, guest) then
+    return
+  end
+  gone = gone .. guest .. ' '
+  redis.call('HSET', key, 'gone', gone)
+  for one in string.gmatch(found[1], '%S+') do
+    if not is_member(gone, one) then
+      return
+    end
+  end
+  for _, file in ipairs(redis.call('SMEMBERS', P .. 'files_in:' .. conversation)) do
+    if redis.call('EXISTS', P .. 'file:' .. file) == 1 then
+      redis.call('HSET', P .. 'file:' .. file, 'phase', 'gone')
+    end
+    redis.call('ZADD', P .. 'files', 'XX', 0, file)
+  end
+end
+
 -- Mark a guest away if it is still the same connection; returns its conversation and the others' places.
 local function mark_away(guest)
   local key = P .. 'guest:' .. guest

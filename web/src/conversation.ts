@@ -165,7 +165,7 @@ export interface Conversation {
   close(): void;
   say(text: string, replyTo: string | null): boolean;
   /** Says a file that the server found good; false if this conversation is not the one that goes on. */
-  sayFile(conversationId: string, file: SharedFile, seal: string, text: string): boolean;
+  sayFile(conversationId: string, file: SharedFile, seal: string, text: string, replyTo: string | null): boolean;
   retry(messageId: string): void;
   remove(messageId: string): void;
   react(messageId: string, emoji: string | null): void;
@@ -696,11 +696,11 @@ export function createConversation(
       sayNew(current, words, replyTo);
       return true;
     },
-    sayFile(conversationId, file, seal, text) {
+    sayFile(conversationId, file, seal, text, replyTo) {
       const current = live();
       if (current === null || current.seated.id !== conversationId) return false;
       const [words] = wordsOf(text);
-      sayNew(current, isVisible(words) ? Array.from(words).slice(0, MAX_TEXT).join("") : "", null, { file, seal });
+      sayNew(current, isVisible(words) ? Array.from(words).slice(0, MAX_TEXT).join("") : "", replyTo, { file, seal });
       return true;
     },
     retry(messageId) {

@@ -44,7 +44,7 @@ export class FakeFiles {
   /** What the next requests to begin are answered, first in first out. */
   readonly refusals: Answer[] = [];
   /** What the scanner says of the next ones: a code, or that it never answers. */
-  readonly findings: (string | "never")[] = [];
+  readonly findings: string[] = [];
   /** Chunks that get nowhere, or that are refused with a status. */
   readonly stumbles: (number | "lost" | "stuck")[] = [];
   addressMs = 600_000;
@@ -119,7 +119,7 @@ export class FakeFiles {
   }
 
   /** The bytes of one file on their way, chunk by chunk. */
-  carry(file: Blob, { url, chunkBytes, token, progress, done, failed }: Transfer, reachable: () => boolean): () => void {
+  carry(file: Blob, { url, chunkBytes, token, progress, taken, done, failed }: Transfer, reachable: () => boolean): () => void {
     const id = url.split("/").at(-1) ?? "";
     let over = false;
     let timer = this.clock.after(20, () => {
@@ -153,6 +153,7 @@ export class FakeFiles {
         else if (upload.gone) end(() => failed(404, { error: { code: "no_such_file" } }));
         else {
           upload.offset += bytes;
+          taken();
           if (upload.offset >= file.size) this.#look(upload);
           next(upload);
         }

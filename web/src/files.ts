@@ -265,8 +265,8 @@ export function createFiles(
       if (talk === null || view.get().gone.has(id)) return;
       const one = want(id);
       if (one.until !== null && one.until - env.now() > FIRST_SETBACK_MS) return;
-      // While it waits for its turn, asking again would only make it longer.
-      if (one.timer === null) await ask(id, one);
+      // While it waits to ask again, asking would only make it longer.
+      if (one.until !== null || one.timer === null) await ask(id, one);
     },
     async failed(id) {
       if (talk === null || view.get().gone.has(id)) return;

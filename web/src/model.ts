@@ -407,7 +407,7 @@ export interface Visavis {
   /** Why a file cannot be sent here, as far as this device can tell; null: it may be. */
   checkFile(file: File): { readonly problem: ErrorCode | "unreadable_here"; readonly limit: number | null } | null;
   /** Uploads each; it is said, with its words, once the server found it good. Goes on while other screens are shown. */
-  share(files: readonly { readonly file: File; readonly text: string }[]): void;
+  share(files: readonly { readonly file: File; readonly text: string; readonly replyTo?: string | null }[]): void;
   cancelUpload(id: string): void;
   retryUpload(id: string): void;
   /** Asks for the places of a file, if they are not known or about to end. */

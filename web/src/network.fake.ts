@@ -727,7 +727,7 @@ export class Browser {
     return {
       async fetch(path, body, request) {
         await new Promise<void>((resolve) => void network.clock.after(10, resolve));
-        if (!this.online) throw new Error("there is no network");
+        if (!page.browser.online) throw new Error("there is no network");
         if (request?.token === undefined) return network.fetch(path, body);
         const method = request.method ?? (body === undefined ? "GET" : "POST");
         return network.fetchOwn(path, request.token, method, JSON.parse(JSON.stringify(body ?? null)));

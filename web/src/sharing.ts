@@ -6,7 +6,7 @@ import type { Conversation } from "./conversation";
 import type { Devices } from "./devices";
 import type { Cancel, Env } from "./env";
 import { guessKind, type Files } from "./files";
-import type { Store, UploadView, VoiceView } from "./model";
+import type { Store, UploadView, Visavis, VoiceView } from "./model";
 import type { Connection } from "./socket";
 import { store } from "./store";
 import type { createUploads, Uploads } from "./uploads";
@@ -21,13 +21,14 @@ export interface SharingParts {
 export interface Chosen {
   readonly conversationId: string;
   readonly file: File;
+  readonly replyTo: string | null;
   readonly view: UploadView;
 }
 
 export interface Sharing {
   readonly uploads: Store<readonly UploadView[]>;
   readonly voice: Store<VoiceView>;
-  share(files: readonly { readonly file: File; readonly text: string }[]): void;
+  share: Visavis["share"];
   cancel(id: string): void;
   retry(id: string): void;
   startVoice(): Promise<void>;
@@ -83,7 +84,7 @@ export function createSharing(
     );
   }
 
-  function add(file: File, text: string, seconds: number | null): void {
+  function add(file: File, { text = "", replyTo = null, seconds = null }: { text?: string; replyTo?: string | null; seconds?: number | null }): void {
     const conversationId = live();
     if (conversationId === null) return;
     const kind = seconds === null ? guessKind(file) : "voice";
@@ -91,6 +92,7 @@ export function createSharing(
     const chosen: Chosen = {
       conversationId,
       file,
+      replyTo,
       view: {
         id: newId(),
         name: file.name,
@@ -148,7 +150,7 @@ export function createSharing(
     uploads,
     voice,
     share(chosen) {
-      for (const { file, text } of chosen) add(file, text, null);
+      for (const { file, ...said } of chosen) add(file, said);
     },
     cancel(id) {
       if (queue === null) drop(id);
@@ -164,7 +166,7 @@ export function createSharing(
       if (recorder === null) {
         try {
           const { createVoice } = await parts.voice();
-          recorder ??= createVoice(env, devices, voice, (file, seconds) => add(file, "", seconds));
+          recorder ??= createVoice(env, devices, voice, (file, seconds) => add(file, { seconds }));
         } catch {
           if (mine === attempt) voice.set({ ...SILENT, problem: "failed" });
           return;

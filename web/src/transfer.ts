@@ -9,6 +9,8 @@ export interface Transfer {
   token(): string;
   /** So many bytes of it are sent. */
   progress(bytes: number): void;
+  /** Some of it has arrived. */
+  taken(): void;
   done(): void;
   /** It stopped: with the status and what the server said, or both null if there was no answer. */
   failed(status: number | null, answer: unknown): void;
@@ -17,7 +19,7 @@ export interface Transfer {
 /** Begins where the server says that it stands. Returns what stops it; then nothing is heard of it any more. */
 export type Carry = (file: Blob, transfer: Transfer) => Cancel;
 
-export const carry: Carry = (file, { url, chunkBytes, token, progress, done, failed }) => {
+export const carry: Carry = (file, { url, chunkBytes, token, progress, taken, done, failed }) => {
   let stopped = false;
   const upload = new Upload(file, {
     uploadUrl: url,
@@ -28,6 +30,9 @@ export const carry: Carry = (file, { url, chunkBytes, token, progress, done, fai
     onBeforeRequest: (request) => request.setHeader("Authorization", `Bearer ${token()}`),
     onProgress: (bytes) => {
       if (!stopped) progress(bytes);
+    },
+    onChunkComplete: () => {
+      if (!stopped) taken();
     },
     onSuccess: () => {
       if (!stopped) done();

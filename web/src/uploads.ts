@@ -77,7 +77,7 @@ export function createUploads(
     readonly list: WritableStore<readonly UploadView[]>;
     readonly files: Pick<Files, "takeBack" | "view">;
     token(): string;
-    say(conversationId: string, file: SharedFile, seal: string, text: string): boolean;
+    say(conversationId: string, file: SharedFile, seal: string, text: string, replyTo: string | null): boolean;
   },
   carry: Carry = carryByTus,
 ): Uploads {
@@ -92,6 +92,11 @@ export function createUploads(
     list.set(list.get().map((view) => (view.id === one.view.id ? one.view : view)));
   }
 
+  /** While nobody is reached, another attempt is no news. */
+  function showWork(one: Upload, phase: "uploading" | "checking"): void {
+    show(one, { phase: one.silences > 0 ? "paused" : phase });
+  }
+
   // ------------------------------------------------------------------ the queue
 
   /** Those that the network is busy with; what is only looked at leaves the way to the next. */
@@ -102,31 +107,29 @@ export function createUploads(
   function pump(): void {
     pumpTimer?.();
     pumpTimer = null;
-    const next = uploads.find(({ step, stop }) => step !== null && stop === null);
-    if (next === undefined || uploads.filter(takesTurn).length >= AT_ONCE) return;
+    const ready = uploads.filter(({ step, stop }) => step !== null && stop === null);
+    if (ready.length === 0 || uploads.filter(takesTurn).length >= AT_ONCE) return;
     const wait = notBefore - env.now();
-    if (wait > 0 && next.step === "begin") {
-      pumpTimer = env.after(wait, pump);
-      return;
+    const next = ready.find(({ step }) => step !== "begin" || wait <= 0);
+    if (next === undefined) pumpTimer = env.after(wait, pump);
+    else {
+      work(next);
+      pump();
     }
-    work(next);
-    pump();
   }
 
   /** Does the next step, in the name of one turn: what is stopped is not heard of any more. */
   function work(one: Upload): void {
-    let over = false;
-    let halt: Cancel | null = null;
+    const turn: { over: boolean; halt: Cancel | null } = { over: false, halt: null };
     one.stop = () => {
-      over = true;
-      halt?.();
+      turn.over = true;
+      turn.halt?.();
     };
-    const going = () => !over;
+    const going = () => !turn.over;
     one.heardAt = env.now();
-    if (one.step === "carry") halt = send(one);
+    if (one.step === "carry") turn.halt = send(one, going);
     else if (one.step === "check") void check(one, going);
     else void begin(one, going);
-    if (over) halt?.();
   }
 
   function rest(one: Upload): void {
@@ -163,7 +166,7 @@ export function createUploads(
 
   async function begin(one: Upload, going: () => boolean): Promise<void> {
     const { conversationId, file, view } = one;
-    show(one, { phase: "uploading" });
+    showWork(one, "uploading");
     if (!(await env.canRead(file))) {
       if (going()) fail(one, "unreadable_here");
       return;
@@ -185,22 +188,16 @@ export function createUploads(
     go(one, "carry", 0);
   }
 
-  function send(one: Upload): Cancel {
+  function send(one: Upload, going: () => boolean): Cancel {
     const { begun, file } = one;
-    let over = false;
     let watch: Cancel | null = null;
-    const stop = () => {
-      over = true;
-      watch?.();
-      abort();
-    };
     const lookAgain = () => {
       watch = env.after(Math.max(FIRST_SETBACK_MS, one.heardAt + STALLED_MS - env.now()), () => {
         if (env.now() - one.heardAt < STALLED_MS) lookAgain();
-        else void trouble(one, UNREACHABLE.error, () => !over);
+        else void trouble(one, UNREACHABLE.error, going);
       });
     };
-    show(one, { phase: one.silences > 0 ? "paused" : "uploading" });
+    showWork(one, "uploading");
     let sent = -1;
     const abort = carry(file, {
       url: begun?.url ?? "",
@@ -214,23 +211,27 @@ export function createUploads(
         const share = Math.min(1, bytes / file.size);
         // A step of a hundredth is all that can be seen.
         if (Math.abs(share - one.view.share) >= 0.01 || share === 1) show(one, { share });
-        if (bytes > 0 && one.silences > 0) wellAgain(one);
       },
+      taken: () => wellAgain(one),
       done() {
         wellAgain(one);
+        show(one, { share: 1 });
         go(one, "check");
       },
       failed(status, answer) {
         const error = status === null ? UNREACHABLE.error : refusalOf(status, answer);
-        void trouble(one, error, () => !over);
+        void trouble(one, error, going);
       },
     });
     lookAgain();
-    return stop;
+    return () => {
+      watch?.();
+      abort();
+    };
   }
 
   async function check(one: Upload, going: () => boolean): Promise<void> {
-    show(one, { phase: "checking", share: 1 });
+    showWork(one, "checking");
     const asked = env.now();
     const outcome = await call<UploadState>(one.begun?.url ?? "", undefined, CHECK_TIMEOUT_MS);
     if (!going()) return;
@@ -241,9 +242,9 @@ export function createUploads(
     wellAgain(one);
     const { phase, problem, limit, seal, file } = outcome.ok;
     if (phase === "ready" && seal !== null && file !== null) {
-      const { conversationId, view } = one;
+      const { conversationId, view, replyTo } = one;
       remove(one);
-      if (!outside.say(conversationId, file, seal, view.text)) files.takeBack(file.id);
+      if (!outside.say(conversationId, file, seal, view.text, replyTo)) files.takeBack(file.id);
     } else if (phase === "refused") {
       one.begun = null;
       fail(one, ERROR_CODES.find((code) => code === problem) ?? "internal", limit);

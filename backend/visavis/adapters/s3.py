@@ -34,13 +34,14 @@ if TYPE_CHECKING:  # the library has these for checking only
 _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _PIECE = 256 * 1024
 _PART = 5 * 1024 * 1024
-_PUTS_AT_ONCE = 4
+_PUTS_AT_ONCE = 2
+_ASKED_AT_ONCE = 32
 _OLD_AT_ONCE = 1000
 _PATIENCE, _WRITE_PATIENCE = 5.0, 30.0
 _SLOWEST = 250_000
 """Bytes per second under which a storage counts as away."""
 _FRESH = 2.0
-"""Seconds for which an answer shows that the storage is there."""
+"""Seconds for which an answer shows that the storage is there, and silence that it is away."""
 _FULL = re.compile(r"\b507\b|InsufficientStorage|StorageFull|QuotaExceeded|InsufficientCapacity")
 """How storages say that there is no room: MinIO, Ceph and others; Amazon's never is full."""
 
@@ -104,8 +105,10 @@ class S3Blobs:
                 },
             },
         )
+        # Waiting for one's turn counts as waiting for the storage.
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._puts = asyncio.Semaphore(_PUTS_AT_ONCE)
-        self._heard = float("-inf")
+        self._heard = self._silent = float("-inf")
         self._running: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -206,7 +209,7 @@ class S3Blobs:
     async def _ask(self, asked: Awaitable[T], patience: float | None = None) -> T:
         """The answer. Raises FileNotFoundError, StorageFull, StorageUnavailable."""
         try:
-            async with asyncio.timeout(_PATIENCE if patience is None else patience):
+            async with asyncio.timeout(_PATIENCE if patience is None else patience), self._asking:
                 answer = await asked
         except FileNotFoundError:
             self._heard = time.monotonic()
@@ -235,8 +238,7 @@ class S3Blobs:
         try:
             _parts(name, 3)
             async with self._puts:
-                if time.monotonic() - self._heard > _FRESH:
-                    await self.ping()
+                await self._look()
                 patience = _WRITE_PATIENCE + (await asyncio.to_thread(path.stat)).st_size / _SLOWEST
                 sending = obstore.put_async(self._store, name, path, chunk_size=_PART, max_concurrency=1)
                 await self._ask(sending, patience)
@@ -245,6 +247,19 @@ class S3Blobs:
             raise _meant(error) from error
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def _look(self) -> None:
+        """Make sure that the storage is there. Raises StorageUnavailable, for all who wait as soon as for one."""
+        now = time.monotonic()
+        if now - self._heard <= _FRESH:
+            return
+        if now - self._silent <= _FRESH:
+            raise StorageUnavailable("silent")
+        try:
+            await self.ping()
+        except StorageUnavailable:
+            self._silent = time.monotonic()
+            raise
 
     def _prepare_spool(self) -> None:
         try:

@@ -1,5 +1,6 @@
 /** What the gallery shows, and a stand-in for the program that shows it. */
-import type { Conversation } from "./contract.gen";
+import type { Conversation, FileKind, SharedFile } from "./contract.gen";
+import { BLUR, chosenFile, humming, painted } from "./gallery-files";
 import { picture } from "./gallery-pictures";
 import type {
   CallLine,
@@ -8,13 +9,17 @@ import type {
   ConversationView,
   Delivery,
   DevicesView,
+  FilePlace,
+  FilesView,
   LobbyView,
   MessageView,
   RecordingsView,
   SearchView,
   SessionView,
   SettingsView,
+  UploadView,
   Visavis,
+  VoiceView,
 } from "./model";
 import { store } from "./store";
 
@@ -23,7 +28,13 @@ export interface Scene {
   readonly lobby?: Partial<LobbyView>;
   readonly search?: SearchView;
   readonly conversation?: ConversationView;
-  readonly settings?: SettingsView;
+  readonly settings?: Partial<SettingsView>;
+  readonly files?: Partial<FilesView>;
+  readonly uploads?: readonly UploadView[];
+  readonly voice?: Partial<VoiceView>;
+  /** Files that are dragged over it, and dropped unless they hover. */
+  readonly drop?: () => readonly File[];
+  readonly hover?: boolean;
   readonly devices?: Partial<DevicesView>;
   /** Made when it is shown: its pictures are painted then. */
   readonly call?: () => CallView;
@@ -56,6 +67,7 @@ function said(mine: boolean, text: string | null, more: Partial<MessageView> = {
     id: `m${made}`,
     mine,
     text,
+    file: null,
     deleted: text === null,
     at: NOW - 30 * MINUTE + made * 20_000,
     delivery: mine ? "read" : null,
@@ -73,7 +85,7 @@ const TALK: readonly MessageView[] = [
   said(false, "It is the best evening of the week.", { at: NOW - 6.9 * MINUTE, reactions: [{ mine: true, emoji: "❤️" }] }),
   said(true, "That sounds perfect.", {
     at: NOW - 5 * MINUTE,
-    replyTo: { id: "m5", mine: false, text: "It is the best evening of the week." },
+    replyTo: { id: "m5", mine: false, text: "It is the best evening of the week.", file: null },
   }),
   said(false, "This is the record I keep coming back to: https://example.org/records/kind-of-blue?side=a", { at: NOW - 3 * MINUTE }),
   said(true, "Listening now. Where do you climb?", { at: NOW - 2 * MINUTE, delivery: "delivered" }),
@@ -95,6 +107,80 @@ const CONVERSATION: ConversationView = {
   draft: "",
 };
 
+const LIMITS: NonNullable<FilesView["limits"]> = {
+  bytes: 25_000_000,
+  perMinute: 10,
+  bytesTogether: 200_000_000,
+  seconds: 86_400,
+  kinds: ["picture", "video", "audio", "voice", "document"],
+  chunkBytes: 1_000_000,
+};
+/** Loud and quiet, as speech is. */
+const WAVEFORM = btoa(
+  String.fromCharCode(...Array.from({ length: 64 }, (_, at) => Math.round(40 + 200 * Math.abs(Math.sin(at * 0.7) * Math.sin(at * 0.19 + 0.4))))),
+);
+let shared = 0;
+function file(kind: FileKind, more: Partial<SharedFile> = {}): SharedFile {
+  shared += 1;
+  const seen = kind === "picture" || kind === "video";
+  return {
+    id: `f${shared}`,
+    kind,
+    name: { picture: "harbour.webp", video: "waves.mp4", audio: "Blue in Green (rehearsal).ogg", voice: "voice.ogg", document: "travel plan.pdf" }[kind],
+    type: { picture: "image/webp", video: "video/mp4", audio: "audio/ogg", voice: "audio/ogg", document: "application/pdf" }[kind],
+    bytes: 482_000 * shared,
+    expiresAt: NOW + 23.4 * 60 * MINUTE,
+    width: seen ? 1600 : null,
+    height: seen ? 1200 : null,
+    seconds: kind === "picture" || kind === "document" ? null : 17.4,
+    waveform: kind === "voice" ? WAVEFORM : null,
+    blur: seen ? BLUR : null,
+    thumb: seen,
+    ...more,
+  };
+}
+const sent = (mine: boolean, what: SharedFile, text = "", more: Partial<MessageView> = {}): MessageView =>
+  said(mine, text, { file: what, at: NOW - 10 * MINUTE + made * 1000, ...more });
+const upload = (id: string, phase: UploadView["phase"], more: Partial<UploadView> = {}): UploadView => ({
+  id,
+  name: "travel plan.pdf",
+  bytes: 4_820_000,
+  kind: "document",
+  text: "",
+  preview: null,
+  seconds: null,
+  phase,
+  share: 0,
+  problem: null,
+  limit: null,
+  retry: false,
+  ...more,
+});
+const TALL = file("picture", { width: 1200, height: 1600 });
+const HARBOUR = file("picture");
+const PANORAMA = file("picture", { width: 3000, height: 1000 });
+const SPOKEN = file("voice");
+const PAPER = file("document");
+const PICTURES: readonly MessageView[] = [
+  said(false, "Look what I found this morning", { at: NOW - 9 * MINUTE }),
+  sent(false, HARBOUR, "The harbour, just before the rain came"),
+  sent(true, TALL),
+  sent(false, PANORAMA),
+  said(true, "That light!", { at: NOW - 6 * MINUTE, replyTo: { id: "m0", mine: false, text: "", file: PANORAMA } }),
+];
+const SOUNDS: readonly MessageView[] = [
+  sent(false, SPOKEN),
+  sent(true, file("voice", { seconds: 4.2 }), "", { reactions: [{ mine: false, emoji: "😂" }] }),
+  sent(false, file("audio", { name: "Blue in Green (rehearsal, second take, with the good microphone).ogg", seconds: 204 }), "Our worst take so far"),
+  said(true, "I love it.", { at: NOW - 6 * MINUTE, replyTo: { id: "m0", mine: false, text: "", file: SPOKEN } }),
+];
+const PAPERS: readonly MessageView[] = [
+  sent(true, PAPER, "Page 3 is the good one"),
+  sent(false, file("document", { name: "photographs of the whole summer, sorted by day and place.zip", type: "application/zip", expiresAt: NOW + 40 * MINUTE })),
+  sent(false, file("document", { name: "مصاريف الرحلة.xlsx", type: "application/vnd.ms-excel" })),
+  sent(true, file("document", { name: "notes" })),
+];
+const OPEN: Partial<FilesView> = { always: true };
 const STATES: readonly Delivery[] = ["read", "delivered", "sent", "sending", "failed", "lost"];
 const searching = (accepts: "interests" | "language" | "anyone", more: object = {}): SearchView => ({
   phase: "searching",
@@ -340,6 +426,66 @@ export const SCENES: Readonly<Record<string, Scene>> = {
     recordings: { recordings: SAVED, fetching: { id: "r2", share: 0.7 }, problem: "not_found" },
     press: ["recordings-open"],
   },
+  "files-off": { ...talk({}), files: { limits: null } },
+  "files-tray": {
+    ...talk({}),
+    drop: () => [
+      chosenFile("harbour.svg", "image/svg+xml", painted(800, 600, 210)),
+      chosenFile("a name that goes on and on until nobody reads it any more.pdf", "application/pdf"),
+      chosenFile("everything.iso", "application/x-iso", null, 48_000_000),
+      chosenFile("empty.txt", "text/plain", ""),
+    ],
+  },
+  "files-tray-one": { ...talk({}), drop: () => [chosenFile("harbour.svg", "image/svg+xml", painted(800, 600, 210))] },
+  "files-tray-none": { ...talk({}), drop: () => [chosenFile("everything.iso", "application/x-iso", null, 48_000_000)] },
+  "files-drop": { ...talk({}), drop: () => [chosenFile("a.txt", "text/plain")], hover: true },
+  "files-drop-call": { ...calling(() => seen("clear")), drop: () => [chosenFile("a.txt", "text/plain")], hover: true },
+  "uploads": {
+    ...talk({ messages: TALK.slice(0, 2) }),
+    uploads: [
+      upload("u1", "uploading", { name: "harbour.jpg", kind: "picture", preview: painted(800, 600, 210), share: 0.42, text: "The harbour" }),
+      upload("u2", "waiting"),
+      upload("u3", "paused", { share: 0.61, name: "فيديو الرحلة.mp4", kind: "video" }),
+      upload("u4", "checking", { share: 1, kind: "voice", seconds: 12, name: "voice.ogg" }),
+    ],
+  },
+  "uploads-failed": {
+    ...talk({ messages: [] }),
+    uploads: [
+      upload("u1", "failed", { problem: "file_infected" }),
+      upload("u2", "failed", { problem: "picture_too_large", limit: 40_000_000, name: "poster.png", kind: "picture", preview: painted(800, 600, 60) }),
+      upload("u3", "failed", { problem: "unreachable", retry: true, share: 0.7, text: "The plan" }),
+    ],
+  },
+  "pictures-covered": talk({ messages: PICTURES }),
+  "pictures-shown": { ...talk({ messages: PICTURES }), files: OPEN },
+  "pictures-loading": { ...talk({ messages: PICTURES }), files: { ...OPEN, limits: { ...LIMITS, chunkBytes: 0 } } },
+  "pictures-rtl": { ...talk({ partner: { name: "مها الورد", hue: 330 }, messages: PICTURES }), files: { shown: new Set([HARBOUR.id]) } },
+  "lightbox": { ...talk({ messages: PICTURES }), files: OPEN, press: ["file-look"] },
+  "lightbox-zoomed": { ...talk({ messages: PICTURES }), files: OPEN, press: ["file-look", "lightbox-zoom-in", "lightbox-zoom-in"] },
+  "video-covered": talk({ messages: [sent(false, file("video", { width: 1280, height: 720 }), "The waves")] }),
+  "video-shown": {
+    ...talk({ messages: [sent(false, file("video", { width: 1280, height: 720 }), "The waves"), sent(true, file("video", { width: 720, height: 1280 }))] }),
+    files: OPEN,
+  },
+  "sounds": talk({ messages: SOUNDS }),
+  "sounds-playing": { ...talk({ messages: SOUNDS }), press: ["voice-play", "voice-speed"] },
+  "documents": talk({ messages: PAPERS }),
+  "files-gone": {
+    ...talk({
+      presence: "left",
+      ended: "left",
+      messages: [sent(false, TALL, "The tower"), sent(true, PAPER), sent(false, file("voice", { expiresAt: NOW - MINUTE })), sent(true, HARBOUR)],
+    }),
+    files: { gone: new Set([TALL.id, PAPER.id]) },
+  },
+  "voice-asking": { ...talk({}), voice: { phase: "asking" } },
+  "voice-recording": { ...talk({}), voice: { phase: "recording", seconds: 7, levels: Array.from({ length: 90 }, (_, at) => Math.abs(Math.sin(at * 0.5) * Math.sin(at * 0.13)) ** 2) } },
+  "voice-ending": { ...talk({}), voice: { phase: "recording", seconds: 294, levels: Array.from({ length: 30 }, (_, at) => Math.abs(Math.sin(at)) / 3) } },
+  "voice-preview": { ...talk({}), voice: { phase: "preview", seconds: 12.4, levels: Array.from({ length: 240 }, (_, at) => Math.abs(Math.sin(at * 0.11) * Math.sin(at * 0.031))), url: humming(12.4) } },
+  "voice-denied": { ...talk({}), voice: { problem: "denied" } },
+  "report-files": { ...talk({ messages: [...PICTURES.slice(1), ...SOUNDS] }), press: ["partner-menu", "report-open", "report-message"] },
+  "settings": { press: ["settings-open"] },
   "failed-unreachable": { session: { phase: "failed", problem: "unreachable", retryAt: NOW + 12_000 } },
   "failed-busy": { session: { phase: "failed", problem: "busy", retryAt: null } },
   "replaced": { session: { phase: "replaced" } },
@@ -351,7 +497,14 @@ export function fakeVisavis(scene: Scene): Visavis {
   const lobby = store<LobbyView>({ ...LOBBY, ...scene.lobby });
   const search = store<SearchView>(scene.search ?? { phase: "idle", problem: null });
   const conversation = store<ConversationView | null>(scene.conversation ?? null);
-  const settings = store<SettingsView>(scene.settings ?? { theme: "system", sounds: true, locale: "en" });
+  const settings = store<SettingsView>({ theme: "system", sounds: true, locale: "en", coverPictures: true, ...scene.settings });
+  const files = store<FilesView>({ limits: LIMITS, places: new Map(), gone: new Set(), shown: new Set(), always: false, ...scene.files });
+  const uploads = store<readonly UploadView[]>(scene.uploads ?? []);
+  const voice = store<VoiceView>({ phase: "idle", seconds: 0, maxSeconds: 300, levels: [], url: null, problem: null, ...scene.voice });
+  const placeOf = ({ kind, width, height, id }: SharedFile): FilePlace => {
+    const seen = kind === "picture" || kind === "video" ? painted(width ?? 800, height ?? 600, Number(id.slice(1)) * 47) : null;
+    return { main: seen !== null && kind === "picture" ? seen : humming(17.4), thumb: seen, download: `/files/${id}` };
+  };
   const devices = store<DevicesView>({ ...DEVICES, ...scene.devices });
   const level = store(0.55);
   const call = store<CallView | null>(scene.call?.() ?? null);
@@ -429,12 +582,12 @@ export function fakeVisavis(scene: Scene): Visavis {
       if (text.trim() === "") return false;
       const messages = conversation.get()?.messages ?? [];
       const quoted = messages.find(({ id }) => id === replyTo);
-      const reply = quoted === undefined ? null : { id: quoted.id, mine: quoted.mine, text: quoted.text };
+      const reply = quoted === undefined ? null : { id: quoted.id, mine: quoted.mine, text: quoted.text, file: quoted.file };
       change({ messages: [...messages, said(true, text.trim(), { at: Date.now(), delivery: "sent", replyTo: reply })], draft: "" });
       return true;
     },
     retry: (id) => changeMessage(id, () => ({ delivery: "sent" })),
-    remove: (id) => changeMessage(id, () => ({ deleted: true, text: null })),
+    remove: (id) => changeMessage(id, () => ({ deleted: true, text: null, file: null })),
     react: (id, emoji) =>
       changeMessage(id, ({ reactions }) => ({
         reactions: [...reactions.filter(({ mine }) => !mine), ...(emoji === null ? [] : [{ mine: true, emoji }])],
@@ -495,6 +648,47 @@ export function fakeVisavis(scene: Scene): Visavis {
     deleteRecording(id) {
       const now = recordings.get();
       recordings.set({ ...now, recordings: now.recordings.filter((one) => one.id !== id) });
+      return Promise.resolve();
+    },
+    files,
+    uploads,
+    checkFile(one) {
+      if (one.size === 0) return { problem: "file_empty", limit: null };
+      return one.size > LIMITS.bytes ? { problem: "file_too_large", limit: LIMITS.bytes } : null;
+    },
+    share(chosen) {
+      const more = chosen.map(({ file: one, text }, index) =>
+        upload(`s${Date.now()}-${index}`, index === 0 ? "uploading" : "waiting", { name: one.name, bytes: one.size, text, share: 0.3 }),
+      );
+      uploads.set([...uploads.get(), ...more]);
+    },
+    cancelUpload: (id) => uploads.set(uploads.get().filter((one) => one.id !== id)),
+    retryUpload: (id) => uploads.set(uploads.get().map((one) => (one.id === id ? { ...one, phase: "uploading", problem: null } : one))),
+    openFile(id) {
+      const found = conversation.get()?.messages.find((message) => message.file?.id === id)?.file ?? null;
+      const now = files.get();
+      if (found !== null && now.limits?.chunkBytes !== 0) files.set({ ...now, places: new Map([...now.places, [id, placeOf(found)]]) });
+      return Promise.resolve();
+    },
+    fileFailed: () => Promise.resolve(),
+    showFile(id, shown) {
+      const now = files.get();
+      files.set({ ...now, shown: new Set(shown ? [...now.shown, id] : [...now.shown].filter((other) => other !== id)) });
+    },
+    alwaysShow: (always) => files.set({ ...files.get(), always }),
+    voice,
+    startVoice: () => {
+      voice.set({ ...voice.get(), phase: "recording", seconds: 0, levels: [0.1, 0.4, 0.2, 0.7, 0.3], problem: null });
+      return Promise.resolve();
+    },
+    stopVoice: () => {
+      voice.set({ ...voice.get(), phase: "preview", seconds: 5, url: humming(5) });
+      return Promise.resolve();
+    },
+    cancelVoice: () => voice.set({ ...voice.get(), phase: "idle", problem: null }),
+    sendVoice: () => {
+      voice.set({ ...voice.get(), phase: "idle" });
+      change({ messages: [...(conversation.get()?.messages ?? []), said(true, "", { file: file("voice"), at: Date.now(), delivery: "sent" })] });
       return Promise.resolve();
     },
     setSettings: (part) => settings.set({ ...settings.get(), ...part }),

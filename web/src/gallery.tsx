@@ -26,6 +26,17 @@ async function press(names: readonly string[]) {
     }
   document.documentElement.dataset["pressed"] = "yes";
 }
+
+/** As if somebody dragged them here. */
+async function drop(files: readonly File[], hover: boolean) {
+  for (let turn = 0; turn < 40 && document.querySelector("[data-testid=composer]") === null; turn += 1)
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  const dataTransfer = new DataTransfer();
+  for (const file of files) dataTransfer.items.add(file);
+  for (const type of ["dragenter", "dragover", ...(hover ? [] : ["drop"])])
+    document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+}
+if (scene?.drop !== undefined) void drop(scene.drop(), scene.hover === true);
 void press(scene?.press ?? []);
 window.addEventListener("hashchange", () => location.reload());
 
@@ -46,6 +57,6 @@ if (root !== null)
         </ul>
       </main>
     ) : (
-      <App visavis={fakeVisavis({ ...scene, settings: { theme, locale, sounds: true } })} />
+      <App visavis={fakeVisavis({ ...scene, settings: { theme, locale } })} />
     ),
   );

@@ -211,6 +211,8 @@ export const en = {
   "settings.theme.dark": "Dark",
   "settings.sounds": "Sounds",
   "settings.soundsLine": "A quiet note when you are matched, written to, called, or left.",
+  "settings.cover": "Cover pictures from strangers",
+  "settings.coverLine": "Photos and videos stay blurred until you tap them.",
   "settings.language": "Language of the page",
   "settings.keys": "Keyboard",
   "settings.key.enter": "Find a stranger, find another, send",

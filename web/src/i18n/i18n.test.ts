@@ -3,11 +3,12 @@ import { ERROR_CODES } from "../contract.gen";
 import { ar } from "./ar";
 import { en as firstLoad } from "./en";
 import { calls } from "./en.calls";
+import { files } from "./en.files";
 import { es } from "./es";
 import { english as spokenEnglish, load, loadCalls } from "./load";
 import { speak, variety } from "./speak";
 
-const en = { ...firstLoad, ...calls };
+const en = { ...firstLoad, ...calls, ...files };
 const LANGUAGES = { en, es, ar } as const;
 const gaps = (text: string) => [...new Set(text.match(/\{\w+\}/g))].sort();
 
@@ -61,9 +62,10 @@ describe("speak", () => {
     expect(speak("en", en, "en-US").time(afternoon)).toMatch(/3:04.PM/);
   });
 
-  test("what callers see is there once it is loaded", async () => {
+  test("what conversations show is there once it is loaded", async () => {
     await loadCalls();
     expect(spokenEnglish().t("call.calling", { name: "Teal Heron" })).toBe("Calling Teal Heron…");
+    expect(spokenEnglish().tn("files.send", 2)).toBe("Send 2 files");
   });
 
   test("lists are lists of the language", () => {

@@ -8,7 +8,7 @@ const preferred = () => (typeof navigator === "undefined" ? [] : navigator.langu
 
 const spoken = new Map<Locale, Speech>();
 
-/** Grows by what callers see, before any screen for callers shows: see `loadCalls`. */
+/** Grows by what is seen in conversations, before any of it shows: see `loadCalls`. */
 const words = { ...en } as unknown as Texts;
 
 /** English is in the first load; the others come when they are asked for. */
@@ -31,9 +31,10 @@ export async function load(locale: Locale): Promise<Speech> {
   return speech;
 }
 
-/** The rest of English, for the screens that callers see. The other languages come whole. */
+/** The rest of English, for calls and files. The other languages come whole. */
 export async function loadCalls(): Promise<void> {
-  Object.assign(words, (await import("./en.calls")).calls);
+  const [{ calls }, { files }] = await Promise.all([import("./en.calls"), import("./en.files")]);
+  Object.assign(words, calls, files);
 }
 
 /** How each language calls itself. */

@@ -1,4 +1,4 @@
-import { lazy, Suspense, use, useEffect, useEffectEvent, useRef, useState } from "react";
+import { lazy, Suspense, use, useCallback, useEffect, useEffectEvent, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import type { Profile } from "../contract.gen";
 import { useSpeech } from "../i18n/useSpeech";
 import type { ConversationView } from "../model";
@@ -18,6 +18,10 @@ import { MessageList } from "./conversation/MessageList";
 import { PartnerCard, SideLogo, whyWords } from "./conversation/PartnerCard";
 import { ReportDialog } from "./conversation/ReportDialog";
 import { Skip } from "./conversation/Skip";
+import { type Shelf, ShelfContext } from "./files/useFiles";
+import { useIncoming } from "./files/useIncoming";
+import { useOneAtATime } from "./files/useSound";
+import { useTray } from "./files/useTray";
 import { useMedia } from "./useMedia";
 import { useVisavis } from "./useVisavis";
 import { useWatching } from "./useWatching";
@@ -28,6 +32,11 @@ const Incoming = lazy(async () => ({ default: (await loadCall()).Incoming }));
 const Ladder = lazy(async () => ({ default: (await loadCall()).Ladder }));
 const Outgoing = lazy(async () => ({ default: (await loadCall()).Outgoing }));
 const Stage = lazy(async () => ({ default: (await loadCall()).Stage }));
+
+const loadFiles = () => import("./files/parts");
+const DropArea = lazy(async () => ({ default: (await loadFiles()).DropArea }));
+const Lightbox = lazy(async () => ({ default: (await loadFiles()).Lightbox }));
+const TrayDialog = lazy(async () => ({ default: (await loadFiles()).TrayDialog }));
 
 /** A call to be asked for or answered, once the devices are as they should be. */
 interface Check {
@@ -70,8 +79,23 @@ export default function Conversation({ conversation, me }: Props) {
   const reply = messages.find(({ id, deleted }) => id === replyId && !deleted) ?? null;
   const meeting = `${t("chat.matched", { name: partner.name })} ${whyWords(speech, conversation.why)}.`;
 
+  const { limits } = useStore(visavis.files);
+  const uploading = useSyncExternalStore(visavis.uploads.subscribe, () => visavis.uploads.get().length > 0);
+  const tray = useTray();
+  const takes = limits !== null && ended === null;
+  const dragging = useIncoming(takes, (files) => addFiles(files));
+  const [looking, setLooking] = useState<string | null>(null);
+  const shelf = useShelfOf(setLooking);
+  useOneAtATime();
+
   useWatching(atBottom && readable);
   useNews(ended === null ? call : null, partner.name);
+
+  // Whoever presses something that has to do with files should not wait for it.
+  useEffect(() => {
+    const timer = setTimeout(() => void loadFiles().catch(() => undefined), 1500);
+    return () => clearTimeout(timer);
+  }, []);
 
   // Once somebody calls it should be there.
   useEffect(() => {
@@ -129,6 +153,19 @@ export default function Conversation({ conversation, me }: Props) {
     (field.current ?? heading.current)?.focus();
   }
 
+  function addFiles(files: readonly File[]) {
+    if (files.length === 0) return;
+    opener.current = document.activeElement;
+    tray.add(files);
+  }
+
+  function closeTray() {
+    tray.clear();
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body) toComposer();
+    });
+  }
+
   function openCheck(next: Check) {
     opener.current = document.activeElement;
     setCheck(next);
@@ -152,9 +189,10 @@ export default function Conversation({ conversation, me }: Props) {
     });
   }
 
-  const empty = messages.length === 0 && calls.length === 0;
+  const empty = messages.length === 0 && calls.length === 0 && !uploading;
 
   return (
+    <ShelfContext value={shelf}>
     <div
       data-screen="conversation"
       data-conversation-id={conversation.id}
@@ -306,6 +344,7 @@ export default function Conversation({ conversation, me }: Props) {
                   if (taken) setReplyId(null);
                   return taken;
                 }}
+                onFiles={addFiles}
                 onUp={() => {
                   const last = messages.at(-1);
                   if (last !== undefined) document.getElementById(`message-${last.id}`)?.focus();
@@ -354,11 +393,32 @@ export default function Conversation({ conversation, me }: Props) {
           />
         </Suspense>
       )}
+      <Suspense fallback={null}>
+        {dragging && <DropArea partnerName={partner.name} />}
+        {takes && tray.chosen.length > 0 && (
+          <TrayDialog tray={tray} limits={limits} partnerName={partner.name} dragging={dragging} onClose={closeTray} />
+        )}
+        {looking !== null && (
+          <Lightbox messages={messages} id={looking} partnerName={partner.name} onLook={setLooking} onClose={() => setLooking(null)} />
+        )}
+      </Suspense>
       {open?.what === "block" && <BlockDialog conversation={conversation} onClose={closeDialog} />}
       {open?.what === "report" && <ReportDialog conversation={conversation} onClose={closeDialog} />}
       {open?.what === "delete" && (
         <DeleteDialog partnerName={partner.name} onDelete={() => visavis.remove(open.id)} onClose={closeDialog} />
       )}
     </div>
+    </ShelfContext>
   );
+}
+
+function useShelfOf(look: (id: string) => void): Shelf {
+  const [covered, setCovered] = useState<ReadonlySet<string>>(new Set());
+  const [speed, setSpeed] = useState(1);
+  const cover = useCallback(
+    (id: string, now: boolean) =>
+      setCovered((last) => (now ? new Set([...last, id]) : new Set([...last].filter((other) => other !== id)))),
+    [],
+  );
+  return useMemo(() => ({ covered, cover, speed, setSpeed, look }), [covered, cover, speed, look]);
 }

@@ -55,6 +55,13 @@ export function SettingsDialog({ onClose }: { readonly onClose: () => void }) {
           on={settings.sounds}
           onChange={(sounds) => visavis.setSettings({ sounds })}
         />
+        <Switch
+          testid="cover-pictures"
+          label={t("settings.cover")}
+          line={t("settings.coverLine")}
+          on={settings.coverPictures}
+          onChange={(coverPictures) => visavis.setSettings({ coverPictures })}
+        />
         <section aria-labelledby={`${ids}-keys`} className="touch:hidden">
           <h3 id={`${ids}-keys`} className="mb-2 font-semibold">
             {t("settings.keys")}

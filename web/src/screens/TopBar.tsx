@@ -14,7 +14,7 @@ export function TopBar() {
         <Logo />
         {t("app.name")}
       </p>
-      <IconButton label={t("settings.title")} onClick={() => setSettings(true)} className="-me-2 size-11 rounded-xl">
+      <IconButton label={t("settings.title")} data-testid="settings-open" onClick={() => setSettings(true)} className="-me-2 size-11 rounded-xl">
         <Icon name="settings" className="size-6" />
       </IconButton>
       {settings && <SettingsDialog onClose={() => setSettings(false)} />}

@@ -39,15 +39,31 @@ const PATHS = {
   shield: "M12 3.500l7 2.500v5.500c0 4-2.800 7.300-7 9-4.200-1.700-7-5-7-9V6l7-2.500ZM9 12l2.200 2.200L15.200 10",
   direct: "M3.500 12h17M7 8.500L3.500 12 7 15.500M17 8.500l3.500 3.500-3.500 3.500",
   search: "M11 17.500a6.500 6.500 0 1 0 0-13 6.500 6.500 0 0 0 0 13ZM16 16l4 4",
+  attach: "M19 11.500l-7.300 7.300a4.600 4.600 0 0 1-6.500-6.500L12.800 4.700a3 3 0 0 1 4.300 4.300L9.700 16.400a1.500 1.500 0 0 1-2.100-2.100l6.700-6.700",
+  photo: "M5.500 5h13A1.500 1.500 0 0 1 20 6.500v11a1.500 1.500 0 0 1-1.500 1.500h-13A1.500 1.500 0 0 1 4 17.500v-11A1.500 1.500 0 0 1 5.500 5ZM4 16l4.500-4.500 4 4 2.500-2.500 5 4.500M15 9.200v.01",
+  camera: "M4.500 8h3l1.500-2.500h6L16.500 8h3A1.500 1.500 0 0 1 21 9.500v8a1.500 1.500 0 0 1-1.500 1.500h-15A1.500 1.500 0 0 1 3 17.500v-8A1.500 1.500 0 0 1 4.500 8ZM12 16.200a3 3 0 1 0 0-6 3 3 0 0 0 0 6Z",
+  file: "M7 3.500h6.500L18.500 8.500v10.500a1.500 1.500 0 0 1-1.500 1.500H7A1.500 1.500 0 0 1 5.500 19V5A1.500 1.500 0 0 1 7 3.500ZM13 3.500V9h5.500",
+  pages: "M7 3.500h6.500L18.500 8.500v10.500a1.500 1.500 0 0 1-1.500 1.500H7A1.500 1.500 0 0 1 5.500 19V5A1.500 1.500 0 0 1 7 3.500ZM13 3.500V9h5.500M9 12.500h6M9 16h4",
+  archive: "M7 3.500h10A1.500 1.500 0 0 1 18.500 5v14a1.500 1.500 0 0 1-1.500 1.500H7A1.500 1.500 0 0 1 5.500 19V5A1.500 1.500 0 0 1 7 3.500ZM12 3.500v1.500M12 7.500v1.500M12 11.500v.5M10.500 14h3v3h-3z",
+  sheet: "M6 4.500h12A1.500 1.500 0 0 1 19.500 6v12a1.500 1.500 0 0 1-1.500 1.500H6A1.500 1.500 0 0 1 4.500 18V6A1.500 1.500 0 0 1 6 4.500ZM4.500 9.500h15M4.500 14.500h15M10.500 9.500v10",
+  music: "M9 17.500V6l10-2v11.500M9 17.500a2.500 2.500 0 1 1-5 0 2.500 2.500 0 0 1 5 0ZM19 15.500a2.500 2.500 0 1 1-5 0 2.500 2.500 0 0 1 5 0Z",
+  stop: "M7 7h10v10H7Z",
+  previous: "M14.500 5.500L8 12l6.500 6.500",
+  next: "M9.500 5.500L16 12l-6.500 6.500",
+  zoomIn: "M11 17.500a6.500 6.500 0 1 0 0-13 6.500 6.500 0 0 0 0 13ZM16 16l4 4M8.500 11h5M11 8.500v5",
+  zoomOut: "M11 17.500a6.500 6.500 0 1 0 0-13 6.500 6.500 0 0 0 0 13ZM16 16l4 4M8.500 11h5",
 } as const;
+
+/** Filled, as on every player; time runs the same way everywhere. */
+const FILLED = { play: "M8 5.500v13l10.500-6.500Z", pause: "M7 5.500h3.500v13H7ZM13.500 5.500H17v13h-3.500Z" } as const;
 
 /** Put down instead of picked up. */
 const TURNED = { hangUp: PATHS.phone } as const;
 
-export type IconName = keyof typeof PATHS | keyof typeof TURNED;
+export type IconName = keyof typeof PATHS | keyof typeof TURNED | keyof typeof FILLED;
 
 /** Icons that point somewhere turn around where reading does. */
-const POINTING: ReadonlySet<IconName> = new Set(["reply", "skip", "text", "speaker"]);
+const POINTING: ReadonlySet<IconName> = new Set(["reply", "skip", "text", "speaker", "previous", "next"]);
 
 export function Icon({ name, className = "size-5" }: { readonly name: IconName; readonly className?: string }) {
   return (
@@ -61,7 +77,13 @@ export function Icon({ name, className = "size-5" }: { readonly name: IconName; 
       strokeLinecap="round"
       strokeLinejoin="round"
     >
-      {name === "hangUp" ? <path d={TURNED[name]} transform="translate(0 3) rotate(135 12 12)" /> : <path d={PATHS[name]} />}
+      {name === "hangUp" ? (
+        <path d={TURNED[name]} transform="translate(0 3) rotate(135 12 12)" />
+      ) : name === "play" || name === "pause" ? (
+        <path d={FILLED[name]} fill="currentColor" strokeWidth={1.2} />
+      ) : (
+        <path d={PATHS[name]} />
+      )}
     </svg>
   );
 }

@@ -1,13 +1,21 @@
-import { type KeyboardEvent, type RefObject, useLayoutEffect, useState } from "react";
+import { type KeyboardEvent, lazy, type RefObject, Suspense, useEffect, useLayoutEffect, useRef, useState } from "react";
 import { MAX_TEXT, type Profile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { MessageView } from "../../model";
 import { IconButton } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
-import { plainLine } from "../../ui/plain";
 import { Pop } from "../../ui/Pop";
+import { useStore } from "../../useStore";
 import { isVisible } from "../../visible";
+import { Attach } from "../files/Attach";
+import { Quote } from "../files/Quote";
+import { VoiceButton } from "../files/VoiceButton";
+import { useVisavis } from "../useVisavis";
 import { EmojiPicker } from "./EmojiPicker";
+
+const loadFiles = () => import("../files/parts");
+const VoiceBar = lazy(async () => ({ default: (await loadFiles()).VoiceBar }));
+const VoiceProblem = lazy(async () => ({ default: (await loadFiles()).VoiceProblem }));
 
 interface Props {
   readonly fieldRef: RefObject<HTMLTextAreaElement | null>;
@@ -18,6 +26,7 @@ interface Props {
   readonly onDraft: (text: string) => void;
   /** Whether it was taken. */
   readonly onSay: (text: string) => boolean;
+  readonly onFiles: (files: readonly File[]) => void;
   /** Up, in the empty box. */
   readonly onUp: () => void;
 }
@@ -30,13 +39,32 @@ const TALLEST_PX = 176;
 /** On a touch screen Enter is a new line: there is a button under the thumb. */
 const touches = () => window.matchMedia("(hover: none) and (pointer: coarse)").matches;
 
-export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDraft, onSay, onUp }: Props) {
+export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDraft, onSay, onFiles, onUp }: Props) {
   const { t, tn } = useSpeech();
   const [text, setText] = useState(draft);
   const [picking, setPicking] = useState(false);
+  const visavis = useVisavis();
+  const { limits } = useStore(visavis.files);
+  const voice = useStore(visavis.voice);
+  const [held, setHeld] = useState<number | null>(null);
+  const round = useRef<HTMLDivElement>(null);
   // The server counts characters, not UTF-16 units; counting them all matters only near the end.
   const left = text.length > MAX_TEXT - NEAR_LIMIT ? MAX_TEXT - Array.from(text).length : MAX_TEXT;
   const sendable = isVisible(text) && left >= 0;
+
+  const speaks = limits?.kinds.includes("voice") === true;
+  const recording = voice.phase !== "idle";
+  const empty = text.trim() === "";
+
+  // What had the focus is gone with the recording.
+  useEffect(() => {
+    if (!recording) return;
+    return () => {
+      requestAnimationFrame(() => {
+        if (document.activeElement === document.body) round.current?.querySelector("button")?.focus({ preventScroll: true });
+      });
+    };
+  }, [recording]);
 
   useLayoutEffect(() => {
     const element = fieldRef.current;
@@ -94,7 +122,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
           <p className="min-w-0 flex-1 text-sm">
             <span className="block font-semibold">{reply.mine ? t("chat.replyToYou") : t("chat.replyTo", { name: partner.name })}</span>
             <span dir="auto" className="block truncate text-soft">
-              {reply.text === null ? t("chat.replyGone") : plainLine(reply.text)}
+              <Quote message={reply} />
             </span>
           </p>
           <IconButton label={t("chat.replyCancel")} onClick={onReplyCancel}>
@@ -102,8 +130,19 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
           </IconButton>
         </div>
       )}
+      {voice.problem !== null && !recording && (
+        <Suspense fallback={null}>
+          <VoiceProblem problem={voice.problem} />
+        </Suspense>
+      )}
       <div className="flex items-end gap-1.5">
-        <div className="flex min-w-0 flex-1 items-end rounded-3xl border border-edge bg-surface focus-within:outline-2.5 focus-within:outline-offset-1 focus-within:outline-accent-strong">
+        {recording && (
+          <Suspense fallback={<div className="min-h-12.5 flex-1 rounded-3xl border border-edge bg-surface" />}>
+            <VoiceBar voice={voice} held={held} />
+          </Suspense>
+        )}
+        <div className={`min-w-0 flex-1 items-end rounded-3xl ${recording ? "hidden" : "flex"} border border-edge bg-surface focus-within:outline-2.5 focus-within:outline-offset-1 focus-within:outline-accent-strong`}>
+          {limits !== null && <Attach onFiles={onFiles} />}
           <textarea
             ref={fieldRef}
             data-testid="composer"
@@ -117,7 +156,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
             maxLength={MOST_TYPED}
             onChange={(event) => change(event.target.value)}
             onKeyDown={keyDown}
-            className="min-h-12 flex-1 resize-none bg-transparent py-[0.7rem] ps-4.5 leading-[1.6rem] outline-none"
+            className={`min-h-12 min-w-0 flex-1 resize-none bg-transparent py-[0.7rem] leading-[1.6rem] outline-none ${limits === null ? "ps-4.5" : "ps-1"}`}
           />
           <Pop
             open={picking}
@@ -132,16 +171,34 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
             <EmojiPicker onPick={insert} itemLabel={(emoji) => emoji} />
           </Pop>
         </div>
-        <button
-          type="submit"
-          data-testid="send"
-          aria-label={t("chat.send")}
-          title={t("chat.send")}
-          aria-disabled={!sendable}
-          className="inline-flex size-12 shrink-0 items-center justify-center rounded-full bg-accent text-on-accent transition-colors duration-150 hover:bg-accent-strong aria-disabled:bg-raised aria-disabled:text-soft"
-        >
-          <Icon name="send" className="size-6" />
-        </button>
+        <div ref={round} className="flex shrink-0 gap-1.5">
+          {voice.phase !== "preview" && speaks && (recording || empty) && <VoiceButton phase={voice.phase} onHeld={setHeld} />}
+          {recording && voice.phase !== "asking" && held === null && (
+            <button
+              key={voice.phase}
+              type="button"
+              data-testid="voice-send"
+              aria-label={t("voice.send")}
+              title={t("voice.send")}
+              className="inline-flex size-12 shrink-0 items-center justify-center rounded-full bg-accent text-on-accent transition-colors duration-150 hover:bg-accent-strong"
+              onClick={() => void visavis.sendVoice()}
+            >
+              <Icon name="send" className="size-6" />
+            </button>
+          )}
+          {!recording && !(speaks && empty) && (
+            <button
+              type="submit"
+              data-testid="send"
+              aria-label={t("chat.send")}
+              title={t("chat.send")}
+              aria-disabled={!sendable}
+              className="inline-flex size-12 shrink-0 items-center justify-center rounded-full bg-accent text-on-accent transition-colors duration-150 hover:bg-accent-strong aria-disabled:bg-raised aria-disabled:text-soft"
+            >
+              <Icon name="send" className="size-6" />
+            </button>
+          )}
+        </div>
       </div>
       {left <= NEAR_LIMIT && (
         <p role="status" className={`mt-1.5 ps-4 text-sm ${left < 0 ? "font-semibold text-accent-strong" : "text-soft"}`}>

@@ -4,6 +4,8 @@ import type { MessageView } from "../../model";
 import { Icon } from "../../ui/Icon";
 import { MessageText } from "../../ui/MessageText";
 import { plainLine } from "../../ui/plain";
+import { Expiry, FileBody, isWide } from "../files/FileBody";
+import { Quote } from "../files/Quote";
 import { DELIVERY_ICONS, DELIVERY_WORDS } from "./delivery";
 import { type MessageActions, MessageTools } from "./MessageTools";
 
@@ -66,13 +68,13 @@ export const MessageItem = memo(function MessageItem(props: Props) {
           style={{ "--hue": hue }}
           onClick={(event) => {
             const touched = event.nativeEvent instanceof window.PointerEvent && event.nativeEvent.pointerType !== "mouse";
-            if (touched && event.target instanceof Element && event.target.closest("a, button") === null)
+            if (touched && event.target instanceof Element && event.target.closest("a, button, video, [role=slider]") === null)
               actions.choose(message.id, "tap");
           }}
           className={
             message.deleted
               ? "max-w-full rounded-2xl border border-dashed border-edge px-4 py-2 text-soft italic"
-              : `max-w-full min-w-0 rounded-[1.25rem] px-4 py-2.5 ${corner} ${mine ? "hue-deep" : "hue-tint"}`
+              : `max-w-full min-w-0 rounded-[1.25rem] ${isWide(message.file) ? "p-1" : "px-4 py-2.5"} ${corner} ${mine ? "hue-deep" : "hue-tint"}`
           }
         >
           {message.replyTo !== null && !message.deleted && (
@@ -86,14 +88,22 @@ export const MessageItem = memo(function MessageItem(props: Props) {
                 {message.replyTo.mine ? t("chat.you") : <bdi>{partnerName}</bdi>}
               </span>
               <span dir="auto" className="line-clamp-2 [overflow-wrap:anywhere]">
-                {message.replyTo.text === null ? t("chat.replyGone") : plainLine(message.replyTo.text)}
+                <Quote message={message.replyTo} />
               </span>
             </button>
           )}
           {message.deleted || message.text === null ? (
             <p>{t(mine ? "chat.deletedMine" : "chat.deletedTheirs")}</p>
           ) : (
-            <MessageText text={message.text} opensNew={t("chat.opensNew")} more={t("chat.more")} less={t("chat.less")} />
+            <>
+              {message.file !== null && <FileBody file={message.file} mine={mine} partnerName={partnerName} />}
+              {(message.text !== "" || message.file === null) && (
+                // As wide as what it goes with, not wider.
+                <div className={message.file === null ? "" : `w-0 min-w-full ${isWide(message.file) ? "px-3 pt-1.5 pb-1" : "pt-2"}`}>
+                  <MessageText text={message.text} opensNew={t("chat.opensNew")} more={t("chat.more")} less={t("chat.less")} />
+                </div>
+              )}
+            </>
           )}
         </div>
         {message.reactions.length > 0 && !message.deleted && (
@@ -146,6 +156,7 @@ export const MessageItem = memo(function MessageItem(props: Props) {
         <time dateTime={new Date(message.at).toISOString()} title={dateTime(message.at)} className={chosen || !mine ? "" : "sr-only"}>
           {time(message.at)}
         </time>
+        {chosen && message.file !== null && message.file.kind !== "document" && !message.deleted && <Expiry file={message.file} />}
       </p>
     </li>
   );

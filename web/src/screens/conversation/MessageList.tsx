@@ -1,8 +1,10 @@
-import { Fragment, type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
+import { Fragment, type KeyboardEvent, useEffect, useLayoutEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { ConversationView, MessageView } from "../../model";
 import { Icon } from "../../ui/Icon";
+import { Uploads } from "../files/Uploads";
 import { useNow } from "../useNow";
+import { useVisavis } from "../useVisavis";
 import { CallLineItem } from "./CallLineItem";
 import { type ItemActions, MessageItem } from "./MessageItem";
 import { callsAfter, rows } from "./rows";
@@ -37,6 +39,8 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
   const [atBottom, setAtBottom] = useState(true);
   const [chosen, setChosen] = useState<string | null>(null);
   const list = useMemo(() => rows(messages, calls), [messages, calls]);
+  const { uploads } = useVisavis();
+  const sending = useSyncExternalStore(uploads.subscribe, () => uploads.get().length);
 
   // Where the unseen ones began; it stays until one has answered, so that the eye finds the place.
   const newestMine = messages.findLast((message) => message.mine)?.id ?? null;
@@ -66,7 +70,7 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
   useLayoutEffect(() => {
     pinned.current = true;
     toNewest(false);
-  }, [newestMine]);
+  }, [newestMine, sending]);
 
   // A keyboard that opens, or a composer that grows, must not push the newest out of sight.
   useEffect(() => {
@@ -182,6 +186,7 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
           {callsAfter(messages, calls).map((line) => (
             <CallLineItem key={line.id} line={line} partnerName={partner.name} />
           ))}
+          <Uploads hue={myHue} />
         </ol>
       </div>
       {!atBottom && (

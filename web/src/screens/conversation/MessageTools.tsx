@@ -6,6 +6,7 @@ import { EmojiGrid } from "../../ui/EmojiGrid";
 import { Icon } from "../../ui/Icon";
 import { Pop } from "../../ui/Pop";
 import { useAnnounce } from "../announce";
+import { FileTool } from "../files/FileTool";
 import { QUICK_EMOJI } from "./emoji";
 import { EmojiPicker } from "./EmojiPicker";
 
@@ -94,9 +95,12 @@ export function MessageTools({ message, over, actions }: Props) {
           </IconButton>
         </>
       )}
-      <IconButton label={t("chat.copy")} className={SMALL} onClick={() => void copy()}>
-        <Icon name="copy" />
-      </IconButton>
+      {message.text !== "" && (
+        <IconButton label={t("chat.copy")} className={SMALL} onClick={() => void copy()}>
+          <Icon name="copy" />
+        </IconButton>
+      )}
+      {message.file !== null && <FileTool file={message.file} mine={message.mine} className={SMALL} />}
       {message.mine && !over && (
         <IconButton label={t("chat.delete")} className={SMALL} onClick={() => actions.remove(message)}>
           <Icon name="trash" />

@@ -100,6 +100,7 @@ export function PartnerCard({ conversation, me, heading, compact, calls, onBlock
           trigger={(props) => (
             <IconButton
               label={t("chat.menu")}
+              data-testid="partner-menu"
               className="size-11 rounded-xl max-lg:order-last lg:border lg:border-edge"
               {...props}
             >
@@ -111,6 +112,7 @@ export function PartnerCard({ conversation, me, heading, compact, calls, onBlock
               label: t(conversation.reported ? "chat.reported" : "chat.report"),
               icon: "flag",
               disabled: conversation.reported,
+              testid: "report-open",
               onSelect: onReport,
             },
             {

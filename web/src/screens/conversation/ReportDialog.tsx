@@ -1,10 +1,12 @@
 import { type SubmitEvent, useId, useRef, useState } from "react";
-import { type ErrorCode, MAX_REPORT_WORDS, MAX_REPORTED_MESSAGES, type ReportReason } from "../../contract.gen";
+import { type ErrorCode, MAX_REPORT_WORDS, MAX_REPORTED_MESSAGES, type ReportReason, type SharedFile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { ConversationView } from "../../model";
 import { Button } from "../../ui/Button";
 import { Dialog } from "../../ui/Dialog";
-import { plainLine } from "../../ui/plain";
+import { useStore } from "../../useStore";
+import { Quote } from "../files/Quote";
+import { keptWords } from "../files/words";
 import { problemWords } from "../problem";
 import { useVisavis } from "../useVisavis";
 
@@ -31,7 +33,16 @@ export function ReportDialog({ conversation, onClose }: Props) {
   const form = useRef<HTMLFormElement>(null);
   const ids = useId();
   const { name } = conversation.partner;
+  const { gone, limits } = useStore(visavis.files);
+  /** Files that stay here although their message is told of. */
+  const [without, setWithout] = useState<readonly string[]>([]);
+  const [opened] = useState(() => Date.now());
+  const isGone = ({ id, expiresAt }: SharedFile) => gone.has(id) || expiresAt <= opened;
   const offered = conversation.messages.filter(({ mine, text }) => !mine && text !== null).slice(-OFFERED);
+  const attached = offered.flatMap(({ id, file }) =>
+    file !== null && picked.includes(id) && !isGone(file) && !without.includes(file.id) ? [file.id] : [],
+  );
+  const withFile = offered.some(({ id, file }) => file !== null && picked.includes(id) && !isGone(file));
   const full = picked.length >= MAX_REPORTED_MESSAGES;
 
   async function submit(event: SubmitEvent) {
@@ -43,7 +54,7 @@ export function ReportDialog({ conversation, onClose }: Props) {
       return;
     }
     setState("sending");
-    const wrong = await visavis.report({ reason, words: words.trim(), messageIds: picked, block });
+    const wrong = await visavis.report({ reason, words: words.trim(), messageIds: picked, fileIds: attached, block });
     setProblem(wrong);
     setState(wrong === null ? "done" : "writing");
   }
@@ -101,29 +112,57 @@ export function ReportDialog({ conversation, onClose }: Props) {
                   : t("report.messagesHint", { max: MAX_REPORTED_MESSAGES })}
               </p>
               <ul className="mt-2 max-h-52 overflow-y-auto overscroll-contain rounded-xl border border-line bg-paper p-1">
-                {offered.map(({ id, text, at }) => {
+                {offered.map((message) => {
+                  const { id, file, at } = message;
                   const on = picked.includes(id);
                   return (
                     <li key={id}>
                       <label className="flex min-h-11 items-center gap-3 rounded-lg px-3 py-1.5 hover:bg-raised">
                         <input
                           type="checkbox"
+                          data-testid="report-message"
                           className="size-5 shrink-0"
                           checked={on}
                           disabled={full && !on}
                           onChange={() => setPicked(on ? picked.filter((other) => other !== id) : [...picked, id])}
                         />
                         <span dir="auto" className="min-w-0 flex-1 truncate">
-                          {plainLine(text ?? "")}
+                          <Quote message={message} />
                         </span>
                         <time className="shrink-0 text-xs text-soft" dateTime={new Date(at).toISOString()}>
                           {speech.time(at)}
                         </time>
                       </label>
+                      {on && file !== null && (
+                        <p className="ps-11 pe-3 pb-1.5 text-sm">
+                          {isGone(file) ? (
+                            <span className="text-soft">{t("report.attachGone")}</span>
+                          ) : (
+                            <label className="inline-flex min-h-9 items-center gap-2.5">
+                              <input
+                                type="checkbox"
+                                data-testid="report-attach"
+                                className="size-4.5 shrink-0"
+                                checked={!without.includes(file.id)}
+                                onChange={({ target }) =>
+                                  setWithout(target.checked ? without.filter((other) => other !== file.id) : [...without, file.id])
+                                }
+                              />
+                              {t("report.attach")}
+                              <span className="sr-only">
+                                <Quote message={message} />
+                              </span>
+                            </label>
+                          )}
+                        </p>
+                      )}
                     </li>
                   );
                 })}
               </ul>
+              {withFile && limits !== null && (
+                <p className="mt-2 text-sm text-soft">{t("report.attachLine", { time: keptWords(speech, limits.seconds) })}</p>
+              )}
             </>
           )}
         </fieldset>

@@ -436,7 +436,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 def _fitting(width: int, height: int, side: int, scale: float = 1.0) -> tuple[int, int]:
     """The size within `side`, made smaller by `scale` at least."""
-    scale = min(scale, side / max(width, height))
+    scale = min(scale, side / max(width, height), 1.0)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -452,7 +452,7 @@ def _smaller(image: "Image.Image", size: tuple[int, int]) -> "Image.Image":
         image = image.convert("L")
     if image.size == size:
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _coloured(image: "Image.Image", profile: bytes | None) -> "Image.Image":
@@ -541,7 +541,7 @@ def _picture(image: "Image.Image", folder: Path, pixels: int) -> dict[str, Any]:
         # JPEG can be decoded at half the size or less.
         image.draft(None, size)
         first = drawn()
-        first.save(folder / "main", "WEBP", quality=QUALITY, method=3)
+        first.save(folder / "main", "WEBP", quality=QUALITY, method=2)
     else:
         made, lasting = [], []
         for number in range(frames):
@@ -592,6 +592,8 @@ _MUXING = {
 }
 _REMARKS = {"h264": "filter_units=remove_types=6", "hevc": "filter_units=remove_types=39|40"}
 """What takes supplemental information out of the pictures: encoders and cameras leave words there."""
+_TAGS = {"h264": "avc1", "hevc": "hvc1"}
+"""What every player knows these by; cameras have names of their own."""
 
 
 def _codec(stream: "Stream | None") -> str:
@@ -640,10 +642,12 @@ class _Remux:
         self.packets = 0
         for track in tracks:
             made = output.add_stream_from_template(track, opaque=True)
-            made.metadata.clear()
-            self._to[track.index] = made
             if remarks := _REMARKS.get(_codec(track)):
-                self._filters[track.index] = BitStreamFilterContext(remarks, track)
+                self._filters[track.index] = BitStreamFilterContext(remarks, track, made)
+            made.metadata.clear()
+            if tag := _TAGS.get(_codec(track)) if output.format.name == "mp4" else None:
+                made.codec_context.codec_tag = tag
+            self._to[track.index] = made
         output.metadata.clear()
 
     @property

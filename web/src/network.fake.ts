@@ -245,6 +245,11 @@ export class Network {
     };
   }
 
+  /** Whether answers that are on their way get lost. */
+  lost(): boolean {
+    return this.down;
+  }
+
   /** What belongs to a guest: files and recordings. */
   async fetchOwn(path: string, token: string, method: string, body: unknown): Promise<{ status: number; json: unknown }> {
     if (this.down) throw new Error("nobody is home");
@@ -253,7 +258,10 @@ export class Network {
       this.fetched.push(`${method} ${path}`);
       const [, , , file] = path.split("/");
       if (file === undefined) return this.files.begin(token, body as BeginUpload);
-      return method === "DELETE" ? this.files.remove(token, file) : await this.files.state(token, file);
+      if (method === "DELETE") return this.files.remove(token, file);
+      const state = await this.files.state(token, file);
+      if (this.lost()) throw new Error("nobody is home");
+      return state;
     }
     const id = path.split("/")[3];
     const { now } = this.clock;
@@ -603,6 +611,8 @@ export class Browser {
   languages: readonly string[] = ["en-GB", "en", "pt-BR"];
   online = true;
   reloads = 0;
+  /** How wrong the clock of this device is. */
+  clockAhead = 0;
   /** Ids of tabs that live elsewhere. */
   readonly taken = new Set<string>();
   readonly moments: Moment[] = [];
@@ -773,7 +783,7 @@ export class Browser {
       media: this.devices.env(network.media, () => page.alive),
       sessionStorage: this.session,
       localStorage: this.local,
-      now: () => network.clock.now,
+      now: () => network.clock.now + this.clockAhead,
       after: (ms, run) => network.clock.after(ms, () => page.alive && run()),
       random: network.random,
       randomBytes: (count) => Uint8Array.from({ length: count }, () => Math.floor(network.random() * 256)),

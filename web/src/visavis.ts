@@ -16,7 +16,7 @@ import { createSettings } from "./settings";
 import { createSharing, type SharingParts } from "./sharing";
 import { createConnection } from "./socket";
 
-export interface Parts extends SharingParts {
+interface Parts extends SharingParts {
   flow(): Promise<{ readonly createFlow: typeof createFlow }>;
 }
 

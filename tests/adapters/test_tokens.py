@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from visavis.adapters.tokens import Device, SecretsInvalid, TokenRefused, Tokens, kept_secrets, read_secrets
-from visavis.contract import Profile, Why
+from visavis.contract import Profile, SharedFile, Why
+from visavis.core.files import tidy
 from visavis.core.identity import Guest, new_id
-from visavis.core.ports import Member, Record
+from visavis.core.ports import Member, Pass, Record
 
 OLD, NEW = b"o" * 40, b"n" * 40
 HOUR = 3600
@@ -232,6 +233,55 @@ def test_a_false_claim_is_none(tokens: Tokens) -> None:
         assert tokens.unseal(false, a.id, HOUR) is None, false[:10]
     assert Tokens({"k": b"x" * 40}, HOUR).unseal(claim, a.id, HOUR) is None
     assert tokens.unseal(tokens.seal(record, stranger.id), stranger.id, HOUR) is None
+
+
+# --------------------------------------------------------------------------- files
+
+
+def shared(name: str = "a.txt") -> SharedFile:
+    return SharedFile(id=new_id(), kind="document", name=name, type="text/plain", bytes=5, expires_at=1)
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "ש", "語", "💩"])
+def test_the_largest_file_there_can_be_still_has_a_seal_that_fits(letter: str) -> None:
+    """A message carries it as a Token, of 2048 characters at most."""
+    file = SharedFile(
+        id=new_id(),
+        kind="document",
+        name=tidy(letter * 500),
+        type="t" * 100,
+        bytes=2**31 - 1,
+        expires_at=2**53 - 1,
+        width=65_535,
+        height=65_535,
+        seconds=123456.789012345,
+        waveform="w" * 100,
+        blur="b" * 600,
+        thumb=True,
+    )
+    tokens = Tokens({"a key's id that is quite long": NEW}, HOUR)
+    conversation, guest = new_id(), new_id()
+    seal = tokens.seal_file(file, conversation, guest)
+    assert len(seal) <= 2048
+    assert tokens.shared(seal, conversation, guest) == file
+
+
+def test_a_seal_is_for_one_guest_in_one_conversation_and_a_pass_is_no_seal(tokens: Tokens) -> None:
+    """Nor is any other token that this service signs, nor one that somebody else signs."""
+    file, conversation, guest = shared(), new_id(), new_guest()
+    seal = tokens.seal_file(file, conversation, guest.id)
+    assert tokens.shared(seal, conversation, guest.id) == file
+    assert tokens.shared(seal, new_id(), guest.id) is None
+    assert tokens.shared(seal, conversation, new_id()) is None
+    given = Pass(file.id, guest.id, conversation)
+    pass_ = tokens.let_in(given, HOUR)
+    assert tokens.admits(pass_) == given
+    session, _ = tokens.for_guest(guest)
+    foreign = Tokens({"new": b"x" * 40}, HOUR)
+    for false in (pass_, session, seal[:-2] + "AA", foreign.seal_file(file, conversation, guest.id), "", "a.b.c"):
+        assert tokens.shared(false, conversation, guest.id) is None
+    for false in (seal, session, pass_[:-2] + "AA", foreign.let_in(given, HOUR), tokens.let_in(given, -301), "é"):
+        assert tokens.admits(false) is None
 
 
 # --------------------------------------------------------------------------- secrets

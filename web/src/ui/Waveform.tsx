@@ -9,7 +9,7 @@ interface Props {
 /** Bars in the reading direction; for the eye only. */
 export function Waveform({ bars, played = 1, className = "" }: Props) {
   return (
-    <span aria-hidden="true" className={`flex items-center gap-[2px] ${className}`}>
+    <span aria-hidden="true" className={`flex items-center gap-[2px] overflow-clip ${className}`}>
       {bars.map((level, index) => (
         <span
           // Bars never change places.

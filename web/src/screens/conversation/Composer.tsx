@@ -58,10 +58,11 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
 
   // What had the focus is gone with the recording.
   useEffect(() => {
+    const buttons = round.current;
     if (!recording) return;
     return () => {
       requestAnimationFrame(() => {
-        if (document.activeElement === document.body) round.current?.querySelector("button")?.focus({ preventScroll: true });
+        if (document.activeElement === document.body) buttons?.querySelector("button")?.focus({ preventScroll: true });
       });
     };
   }, [recording]);

@@ -29,7 +29,9 @@ export function FileBody({ file, mine, partnerName }: Props) {
         <p className="min-w-0">
           <span className="block font-semibold">{speech.t("files.gone")}</span>
           <span className="block text-xs">{speech.t("files.goneLine")}</span>
-          <bdi className="block truncate text-xs">{fileWords(speech, file)}</bdi>
+          <span className="flex text-xs">
+            <bdi className="min-w-0 truncate">{fileWords(speech, file)}</bdi>
+          </span>
         </p>
       </div>
     );

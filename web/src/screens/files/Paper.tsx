@@ -22,7 +22,9 @@ export function Paper({ file }: { readonly file: SharedFile }) {
         <Icon name={fileIcon(file)} className="size-6" />
       </span>
       <p className="min-w-0 flex-1">
-        <bdi className="line-clamp-2 font-semibold [overflow-wrap:anywhere]">{plainLine(file.name, 120)}</bdi>
+        <span className="line-clamp-2 leading-snug font-semibold [overflow-wrap:anywhere]">
+          <bdi>{plainLine(file.name, 120)}</bdi>
+        </span>
         <span className="block text-xs">
           {typeWords(speech, file.kind, file.name)} · {sizeWords(speech, file.bytes)}
         </span>

@@ -1,7 +1,6 @@
 import { type ReactNode, useRef, useState } from "react";
 import type { SharedFile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
-import { IconButton } from "../../ui/Button";
 import { Icon } from "../../ui/Icon";
 import { useStore } from "../../useStore";
 import { useVisavis } from "../useVisavis";
@@ -65,7 +64,7 @@ function Film({ file, label, near }: { readonly file: SharedFile; readonly label
   if (failed) return <Trouble onAgain={again} />;
   return (
     // Strangers send no captions. The keys are the player's own while it has the focus.
-    // eslint-disable-next-line jsx-a11y/media-has-caption, jsx-a11y/no-noninteractive-element-interactions
+    // eslint-disable-next-line jsx-a11y/media-has-caption
     <video
       data-one
       controls
@@ -136,14 +135,16 @@ export function Picture({ file, mine, partnerName }: Props) {
         )}
         {inside}
         {!mine && !covered && (
-          <IconButton
-            label={t("files.hide")}
+          <button
+            type="button"
             data-testid="file-hide"
-            className="on-picture absolute end-1.5 top-1.5 size-10 rounded-full hover:bg-ink hover:text-paper"
+            aria-label={t("files.hide")}
+            title={t("files.hide")}
+            className="on-picture absolute end-1.5 top-1.5 inline-flex size-10 items-center justify-center rounded-full transition-opacity duration-150 hover:opacity-90"
             onClick={() => show(false)}
           >
             <Icon name="eyeOff" />
-          </IconButton>
+          </button>
         )}
       </div>
       {covered && coverPictures && (

@@ -10,7 +10,7 @@ interface Props {
   readonly onSeek: (to: number) => void;
 }
 
-const COUNT = 44;
+const COUNT = 34;
 
 /** Where in the recording one is, as a slider over its waveform. */
 export function Seek({ at, length, levels, onSeek }: Props) {

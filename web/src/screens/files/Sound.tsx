@@ -34,7 +34,9 @@ export function Sound({ file }: { readonly file: SharedFile }) {
       ) : (
         <div className="mb-1.5 flex items-center gap-2">
           <p className="min-w-0 flex-1">
-            <bdi className="block truncate font-semibold">{plainLine(file.name, 120)}</bdi>
+            <span className="flex font-semibold">
+              <bdi className="min-w-0 truncate">{plainLine(file.name, 120)}</bdi>
+            </span>
             <span className="block text-xs">
               {typeWords(speech, file.kind, file.name)} · {sizeWords(speech, file.bytes)}
             </span>

@@ -1,4 +1,4 @@
-import { type SubmitEvent, useRef, useState } from "react";
+import { type SubmitEvent, useEffect, useRef, useState } from "react";
 import { type FileLimits, MAX_TEXT } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import { Button, IconButton } from "../../ui/Button";
@@ -50,10 +50,17 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
   const announce = useAnnounce();
   const more = useRef<HTMLInputElement>(null);
   const list = useRef<HTMLUListElement>(null);
+  const form = useRef<HTMLFormElement>(null);
   const { chosen } = tray;
   const good = chosen.filter(({ refused }) => refused === null);
   const bad = chosen.length - good.length;
   const alone = chosen.length === 1;
+
+  // Ready to write at a desk; a phone's keyboard would cover what one came to look at.
+  useEffect(() => {
+    const touches = window.matchMedia("(hover: none)").matches;
+    form.current?.querySelector<HTMLElement>(touches ? "[type=submit]" : "[data-testid=tray-caption]")?.focus({ preventScroll: true });
+  }, []);
 
   function submit(event: SubmitEvent) {
     event.preventDefault();
@@ -79,7 +86,7 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
 
   return (
     <Dialog title={t("files.trayTitle", { name: partnerName })} closeLabel={t("app.close")} onClose={onClose} wide>
-      <form data-testid="tray" onSubmit={submit} noValidate>
+      <form ref={form} data-testid="tray" onSubmit={submit} noValidate>
         <p className="text-sm text-soft">
           {t("files.trayLine", { name: partnerName, time: keptWords(speech, limits.seconds) })}
         </p>
@@ -101,7 +108,9 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
                 <div className="min-w-0 flex-1">
                   <div className="flex items-start gap-1">
                     <p className="min-w-0 flex-1 ps-1">
-                      <bdi className="block truncate font-semibold">{name}</bdi>
+                      <span className="flex font-semibold">
+                        <bdi className="min-w-0 truncate">{name}</bdi>
+                      </span>
                       <span className="block text-sm text-soft">
                         {typeWords(speech, kindOf(one.file.type), one.file.name)} · {sizeWords(speech, one.file.size)}
                       </span>

@@ -54,7 +54,9 @@ function Upload({ upload, hue }: { readonly upload: UploadView; readonly hue: nu
         <div className="flex items-center gap-2.5 ps-2">
           {upload.preview === null && <Icon name={fileIcon(upload)} className="size-6" />}
           <p className="min-w-0 flex-1 py-1">
-            <bdi className="block truncate text-sm font-semibold">{name}</bdi>
+            <span className="flex text-sm font-semibold">
+              <bdi className="min-w-0 truncate">{name}</bdi>
+            </span>
             <span aria-hidden="true" className={`block text-xs tabular-nums ${failed ? "font-semibold text-accent-strong" : ""}`}>
               {state}
             </span>

@@ -16,7 +16,7 @@ interface Props {
   readonly held: number | null;
 }
 
-const COUNT = 36;
+const COUNT = 28;
 const NEAR_END = 10;
 
 function Preview({ voice }: { readonly voice: VoiceView }) {
@@ -105,13 +105,12 @@ export function VoiceBar({ voice, held }: Props) {
               <Icon name="previous" className="size-4" />
               <span className="truncate">{t("voice.slide")}</span>
             </span>
-          ) : (
-            <Waveform bars={latest(voice.levels, COUNT)} className="h-8 min-w-0 flex-1 text-accent-strong" />
-          )}
-          {ending && (
-            <span role="status" className="shrink-0 text-xs font-semibold text-accent-strong">
+          ) : ending ? (
+            <span role="status" className="min-w-0 flex-1 text-sm leading-tight font-semibold text-accent-strong">
               {tn("voice.left", left)}
             </span>
+          ) : (
+            <Waveform bars={latest(voice.levels, COUNT)} className="h-8 min-w-0 flex-1 text-accent-strong" />
           )}
         </div>
       )}

@@ -193,8 +193,8 @@ def _confine_calls(libc: ctypes.CDLL) -> bool:
         (equal, 1, 0, calls.audit),
         (answer, 0, 0, refuse),
         (load, 0, 0, 0),
-        (at_least, rest + 5, 0, 0x40000000),
-        *((equal, rest + 4 - place, 0, number) for place, number in enumerate(refused)),
+        (at_least, rest + 4, 0, 0x40000000),
+        *((equal, rest + 3 - place, 0, number) for place, number in enumerate(refused)),
         (equal, 4, 0, _CLONE3),
         (equal, 0, 4, calls.clone),
         (load, 0, 0, 16),
@@ -627,6 +627,18 @@ def _tracks(source: "InputContainer") -> "tuple[VideoStream | None, AudioStream 
     return video, next(iter(source.streams.audio), None)
 
 
+def _unremarked(header: bytes | None, codec: str) -> bytes | None:
+    """What decoders are told beforehand, without supplemental information: the filter leaves it there.
+
+    It comes out of the filter as units behind start codes (Rec. H.264 and H.265, annex B).
+    """
+    if not header or not header.startswith((b"\0\0\1", b"\0\0\0\1")):
+        return header
+    units = [unit for unit in re.split(rb"\0{2,}\1", header) if unit]
+    kept = [one for one in units if (one[0] & 31 != 6 if codec == "h264" else one[0] >> 1 & 63 not in {39, 40})]
+    return b"".join(b"\0\0\0\1" + unit for unit in kept)
+
+
 class _Remux:
     """Carries packets over into a file that says nothing but what is needed to play them."""
 
@@ -644,6 +656,7 @@ class _Remux:
             made = output.add_stream_from_template(track, opaque=True)
             if remarks := _REMARKS.get(_codec(track)):
                 self._filters[track.index] = BitStreamFilterContext(remarks, track, made)
+                made.codec_context.extradata = _unremarked(made.codec_context.extradata, _codec(track))
             made.metadata.clear()
             if tag := _TAGS.get(_codec(track)) if output.format.name == "mp4" else None:
                 made.codec_context.codec_tag = tag

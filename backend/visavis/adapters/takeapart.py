@@ -634,7 +634,7 @@ def _unremarked(header: bytes | None, codec: str) -> bytes | None:
     """
     if not header or not header.startswith((b"\0\0\1", b"\0\0\0\1")):
         return header
-    units = [unit for unit in re.split(rb"\0{2,}\1", header) if unit]
+    units = [unit for unit in re.split(rb"\x00{2,}\x01", header) if unit]
     kept = [one for one in units if (one[0] & 31 != 6 if codec == "h264" else one[0] >> 1 & 63 not in {39, 40})]
     return b"".join(b"\0\0\0\1" + unit for unit in kept)
 

@@ -45,8 +45,8 @@ export class FakeFiles {
   readonly refusals: Answer[] = [];
   /** What the scanner says of the next ones: a code, or that it never answers. */
   readonly findings: string[] = [];
-  /** Chunks that get nowhere, or that are refused with a status. */
-  readonly stumbles: (number | "lost" | "stuck")[] = [];
+  /** What becomes of the next chunks: they get nowhere, or are refused with a status. */
+  readonly stumbles: (number | "lost" | "stuck" | "fine")[] = [];
   addressMs = 600_000;
   bytesPerMs = 1;
   checkMs = 500;

@@ -48,6 +48,17 @@ describe("the place of a file", () => {
     expect(asked(network)).toBe(before);
   });
 
+  it("is not asked for in the next conversation", async () => {
+    const [network, ann, bob, id] = await shared();
+    await Promise.all([bob.app.openFile(id), network.clock.run(100)]);
+    void bob.app.skip();
+    await network.clock.run(500);
+    void ann.app.find();
+    await network.clock.run(1_800_000);
+    expect(bob.talk.ended).toBeNull();
+    expect(asked(network)).toBe(1);
+  });
+
   it("is asked for again when the network is back", async () => {
     const [network, , bob, id] = await shared();
     network.down = true;
@@ -72,10 +83,15 @@ describe("the place of a file", () => {
   it("is asked for anew when it does not work, but not without end", async () => {
     const [network, , bob, id] = await shared();
     await Promise.all([bob.app.openFile(id), network.clock.run(100)]);
-    await Promise.all([bob.app.fileFailed(id), network.clock.run(100)]);
+    const again = bob.app.fileFailed(id);
+    expect(places(bob)).toEqual([]);
+    await Promise.all([again, network.clock.run(100)]);
     expect(places(bob)).toEqual(["/files/pass-2/main"]);
-    for (let turn = 0; turn < 100; turn += 1) await Promise.all([bob.app.fileFailed(id), network.clock.run(1_000)]);
-    expect(asked(network)).toBeLessThan(12);
+    for (let turn = 0; turn < 600; turn += 1) {
+      const { size } = view(bob).places;
+      await Promise.all([size > 0 ? bob.app.fileFailed(id) : undefined, network.clock.run(1_000)]);
+    }
+    expect(asked(network)).toBeLessThan(20);
   });
 
   it("can be had after the conversation ended, until one leaves it", async () => {
@@ -259,6 +275,14 @@ describe("an ended conversation that is put away", () => {
     await network.clock.run(500);
     expect(network.requested("conversation:leave", bob)).toEqual([{ conversationId: id }]);
     expect(bob.app.conversation.get()).toBeNull();
+  });
+
+  it("is left once, by who left it before", async () => {
+    const [network, ann] = await shared();
+    await Promise.all([ann.app.leave(), network.clock.run(100)]);
+    ann.app.close();
+    await network.clock.run(100);
+    expect(network.requested("conversation:leave", ann)).toHaveLength(1);
   });
 
   it("is put away all the same if the server does not hear it, or if there were no files", async () => {

@@ -55,8 +55,6 @@ const RENEW_MS = 30_000;
 const RENEW_AT = 0.8;
 const FIRST_SETBACK_MS = 1_000;
 const LAST_SETBACK_MS = 60_000;
-/** Addresses that fail one after another: the fault is not theirs. */
-const PATIENCE = 6;
 /** A timer for longer than this is set in steps: browsers count in 32 bits. */
 const LONGEST_TIMER_MS = 3_600_000;
 
@@ -273,11 +271,11 @@ export function createFiles(
       const one = want(id);
       one.until = null;
       place(id, null);
-      if (env.now() - one.askedAt > LAST_SETBACK_MS) one.failures = 0;
+      if (env.now() - one.askedAt > 2 * LAST_SETBACK_MS) one.failures = 0;
       one.failures += 1;
-      if (one.failures > PATIENCE) return;
+      // Those that fail one after another are not at fault themselves.
       if (one.failures === 1) await ask(id, one);
-      else later(id, one, FIRST_SETBACK_MS * 2 ** (one.failures - 2));
+      else later(id, one, Math.min(LAST_SETBACK_MS, FIRST_SETBACK_MS * 2 ** (one.failures - 2)));
     },
     show(id, shown) {
       const now = new Set(view.get().shown);

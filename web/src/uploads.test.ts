@@ -121,6 +121,9 @@ describe("a network that comes and goes", () => {
     expect(first(ann)).toMatchObject({ phase: "paused", share: 0.5, problem: null });
     expect(server(network).resumed).toEqual([0]);
     network.down = false;
+    while (network.guestOf(ann).connection === null) await network.clock.run(10);
+    await network.clock.run(50);
+    expect(phases(ann)).toEqual(["uploading"]);
     await network.clock.run(20_000);
     expect(server(network).resumed).toEqual([0, 2_000]);
     expect(names(bob)).toEqual(["notes.pdf"]);
@@ -172,6 +175,16 @@ describe("a network that comes and goes", () => {
     await network.clock.run(29_000);
     expect(phases(ann)).toEqual(["uploading"]);
     await network.clock.run(15_000);
+    expect(names(bob)).toEqual(["notes.pdf"]);
+  });
+
+  it("may be as slow as it is, as long as something moves", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.files.bytesPerMs = 0.04;
+    ann.app.share([{ file: fileOf(), text: "" }]);
+    await network.clock.run(110_000);
+    expect(server(network).resumed).toEqual([0]);
     expect(names(bob)).toEqual(["notes.pdf"]);
   });
 
@@ -279,6 +292,15 @@ describe("what the server says to an upload", () => {
     ann.app.share([{ file: fileOf("other"), text: "" }]);
     await network.clock.run(200_000);
     expect(first(ann)).toMatchObject({ phase: "failed", problem: "internal", retry: true });
+  });
+
+  it("is not counted against an upload that gets on nevertheless", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    for (let chunk = 0; chunk < 9; chunk += 1) network.files.stumbles.push("fine", 503);
+    ann.app.share([{ file: fileOf("long", 10_000), text: "" }]);
+    await network.clock.run(100_000);
+    expect(names(bob)).toEqual(["long"]);
   });
 
   it("begins a file anew that the server has forgotten, once", async () => {

@@ -172,7 +172,7 @@ export function createUploads(
       return;
     }
     if (!going()) return;
-    const name = file.name.replace(/\p{Surrogate}/gu, "\ufffd").slice(0, MAX_NAME) || "file";
+    const name = Array.from(file.name.replace(/\p{Surrogate}/gu, "\ufffd")).slice(0, MAX_NAME).join("") || "file";
     const outcome = await call<UploadBegun>(PATH, { conversationId, name, bytes: file.size, voice: view.kind === "voice" });
     if (!going()) {
       // Given up meanwhile: the server need not keep a place for it.
@@ -344,12 +344,13 @@ export function createUploads(
     }
   }
 
+  // A device that has its network back connects anew first of all.
   connection.link.subscribe(() => {
     if (connection.link.get() === "online") back();
   });
   env.onNetwork(() => {
-    if (env.online()) back();
-    else for (const one of uploads) if (one.step === "carry" && one.view.phase === "uploading") interrupt(one);
+    if (env.online()) return;
+    for (const one of uploads) if (one.step === "carry" && one.view.phase === "uploading") interrupt(one);
   });
 
   return {

@@ -50,6 +50,7 @@ export function Lightbox({ messages, id, partnerName, onLook, onClose }: Props) 
     if (element === null || element.open) return;
     const before = document.activeElement;
     element.showModal();
+    element.querySelector<HTMLElement>("[data-testid=lightbox-close]")?.focus({ preventScroll: true });
     return () => {
       element.close();
       if (before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true });
@@ -97,7 +98,7 @@ export function Lightbox({ messages, id, partnerName, onLook, onClose }: Props) 
             label={t("files.previous")}
             data-testid="lightbox-previous"
             aria-disabled={index <= 0}
-            className={`${CONTROL} absolute start-3 top-1/2 -translate-y-1/2 aria-disabled:invisible`}
+            className={`${CONTROL} absolute start-3 top-1/2 -translate-y-1/2 aria-disabled:opacity-40`}
             onClick={() => step(-1)}
           >
             <Icon name="previous" className="size-6" />
@@ -106,7 +107,7 @@ export function Lightbox({ messages, id, partnerName, onLook, onClose }: Props) 
             label={t("files.next")}
             data-testid="lightbox-next"
             aria-disabled={index >= list.length - 1}
-            className={`${CONTROL} absolute end-3 top-1/2 -translate-y-1/2 aria-disabled:invisible`}
+            className={`${CONTROL} absolute end-3 top-1/2 -translate-y-1/2 aria-disabled:opacity-40`}
             onClick={() => step(1)}
           >
             <Icon name="next" className="size-6" />

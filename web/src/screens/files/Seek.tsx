@@ -7,13 +7,13 @@ interface Props {
   readonly at: number;
   readonly length: number;
   readonly levels: readonly number[];
+  /** How many bars there is room for. */
+  readonly count?: number;
   readonly onSeek: (to: number) => void;
 }
 
-const COUNT = 34;
-
 /** Where in the recording one is, as a slider over its waveform. */
-export function Seek({ at, length, levels, onSeek }: Props) {
+export function Seek({ at, length, levels, count = 34, onSeek }: Props) {
   const { t, elapsed, dir } = useSpeech();
   const dragging = useRef(false);
   const share = length > 0 ? Math.min(1, at / length) : 0;
@@ -56,7 +56,7 @@ export function Seek({ at, length, levels, onSeek }: Props) {
       }}
     >
       {levels.length > 0 ? (
-        <Waveform bars={bars(levels, COUNT)} played={share} className="h-8 w-full" />
+        <Waveform bars={bars(levels, count)} played={share} className="h-8 w-full" />
       ) : (
         <span aria-hidden="true" className="relative h-1.5 w-full rounded-full bg-[color-mix(in_oklab,currentColor_28%,transparent)]">
           <span className="absolute inset-y-0 start-0 rounded-full bg-current" style={{ width: `${share * 100}%` }} />

@@ -6,6 +6,7 @@ import { Icon } from "../../ui/Icon";
 import { latest } from "../../ui/levels";
 import { Waveform } from "../../ui/Waveform";
 import { useAnnounce } from "../announce";
+import { useMedia } from "../useMedia";
 import { useVisavis } from "../useVisavis";
 import { Seek } from "./Seek";
 import { useSound } from "./useSound";
@@ -16,13 +17,15 @@ interface Props {
   readonly held: number | null;
 }
 
-const COUNT = 28;
+/** Fills the widest desk. */
+const COUNT = 180;
 const NEAR_END = 10;
 
 function Preview({ voice }: { readonly voice: VoiceView }) {
   const { t, elapsed } = useSpeech();
   const audio = useRef<HTMLAudioElement>(null);
   const sound = useSound(audio, voice.url, 1);
+  const wide = useMedia("(min-width: 40rem)");
   const play = useRef<HTMLButtonElement>(null);
   useEffect(() => play.current?.focus({ preventScroll: true }), []);
   return (
@@ -37,7 +40,7 @@ function Preview({ voice }: { readonly voice: VoiceView }) {
       >
         <Icon name={sound.playing ? "pause" : "play"} className="size-6" />
       </button>
-      <Seek at={sound.at} length={voice.seconds} levels={voice.levels} onSeek={sound.seek} />
+      <Seek at={sound.at} length={voice.seconds} levels={voice.levels} count={wide ? 96 : 28} onSeek={sound.seek} />
       <span className="shrink-0 pe-3 text-sm text-soft tabular-nums">
         {elapsed((sound.playing || sound.at > 0 ? sound.at : voice.seconds) * 1000)}
       </span>
@@ -110,7 +113,7 @@ export function VoiceBar({ voice, held }: Props) {
               {tn("voice.left", left)}
             </span>
           ) : (
-            <Waveform bars={latest(voice.levels, COUNT)} className="h-8 min-w-0 flex-1 text-accent-strong" />
+            <Waveform flowing bars={latest(voice.levels, COUNT)} className="h-8 min-w-0 flex-1 text-accent-strong" />
           )}
         </div>
       )}

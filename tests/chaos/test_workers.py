@@ -1,6 +1,7 @@
 """Workers, Redis and the document store die, sleep and come back while people talk: what each of the two sees of it."""
 
 import asyncio
+import random
 import signal
 import sqlite3
 import time
@@ -15,6 +16,7 @@ import redis.asyncio as redis
 from crowd import Crowd
 from faults import MortalValkey, within
 from rig import Guest, Service, Worker, get_guest
+from sharing import Sharer
 from visavis.core.identity import new_id
 from wire import Wire, auth_of
 
@@ -375,6 +377,52 @@ async def test_a_broken_document_store_stops_reports_and_nothing_else(tmp_path: 
         assert "ok" in await a.ask("safety:block", {"conversationId": conversation})
         assert time.monotonic() - started < 2
         await b.next("conversation:ended")
+    finally:
+        await people.leave()
+        await running.stop()
+
+
+# --------------------------------------------------------------------------- files
+
+
+async def test_an_upload_goes_on_through_one_death_of_a_worker_after_the_other(tmp_path: Path, tongue: str) -> None:
+    """Whoever of three is killed in the middle of a part: no byte is lost, doubled or out of place in the end."""
+    running = await Service(tmp_path, VISAVIS_FILE_SWEEP_SECONDS="0.5").start(3)
+    people = Crowd(running.workers[0].url, tongue)
+    fate = random.Random(7)
+    killed = 0
+    try:
+        a = await people.arrive(running.workers[0].url)
+        b = await people.arrive(running.workers[0].url)
+        sharer = Sharer(a, await people.meet(a, b), running.workers[1].url)
+        data = b"".join(b"line %07d\n" % n for n in range(200_000))
+        file = await sharer.begun(len(data), "numbered.txt")
+
+        async def piecewise(rest: bytes) -> AsyncIterator[bytes]:
+            for start in range(0, len(rest), 20_000):
+                yield rest[start : start + 20_000]
+                await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(90):
+            offset = 0
+            while offset < len(data):
+                # The guests' own worker lives; the others come and go.
+                worker = fate.choice(running.workers[1:])
+                sharer.url = worker.url
+                patch = asyncio.create_task(sharer.patch(file, offset, piecewise(data[offset : offset + 400_000])))
+                if killed < 6:
+                    await asyncio.sleep(fate.uniform(0.02, 0.25))
+                    await worker.kill()
+                    killed += 1
+                    running.workers.remove(worker)
+                    await running.add()
+                await asyncio.gather(patch, return_exceptions=True)
+                sharer.url = running.workers[0].url
+                offset = await sharer.offset(file)
+            state = await sharer.checked(file)
+        assert killed == 6
+        assert (state["phase"], state["file"]["bytes"]) == ("ready", len(data))
+        assert (await Sharer(b, sharer.conversation).fetch(await sharer.address(file) + "/main"))[2] == data
     finally:
         await people.leave()
         await running.stop()

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from crowd import Crowd
-from faults import MortalValkey, memory_of, within
+from faults import Link, MortalValkey, memory_of, within
 from rig import ROOT, SECRETS, Service, Worker
 from sharing import Sharer, picture
 from visavis.adapters.tokens import Tokens, read_secrets
@@ -283,6 +283,31 @@ async def test_a_cut_connection_loses_nothing_that_arrived_and_any_worker_goes_o
     assert (await a.patch(file, arrived, data[arrived:]))[0] == 204
     state = await a.checked(file)
     assert (state["phase"], state["file"]["bytes"]) == ("ready", len(data))
+    assert (await b.fetch(await b.address(file) + "/main"))[2] == data
+
+
+async def test_a_connection_that_went_dark_holds_up_nobody(crowd: Crowd, worker: Worker) -> None:
+    """As after a change of network: who asks how far it is goes on at once from there, with all that arrived."""
+    a, b = await pair(crowd)
+    data = b"line of text\n" * 40_000
+    file = await a.begun(len(data), "long.txt")
+    dark = await Link(worker.port).start()
+    try:
+        phone = Sharer(a.guest, a.conversation, f"http://127.0.0.1:{dark.port}")
+        lost = asyncio.create_task(
+            phone.patch(
+                file, 0, _slowly(data[:200_000], data[200_000:], pause=30), **{"Content-Length": str(len(data))}
+            )
+        )
+        await asyncio.sleep(0.5)
+        dark.darken()
+        async with within(3):
+            assert await a.offset(file) == 200_000
+            assert (await a.patch(file, 200_000, data[200_000:]))[0] == 204
+        lost.cancel()
+    finally:
+        await dark.stop()
+    assert (await a.checked(file))["phase"] == "ready"
     assert (await b.fetch(await b.address(file) + "/main"))[2] == data
 
 

@@ -5,6 +5,7 @@ becomes a response.
 """
 
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import hmac
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 MOST_BODY = 16_384
 SILENCE_SECONDS = 20.0
 """A body of which nothing comes for this long has ended."""
+ENDING_SECONDS = 5.0
+"""For which an upload's earlier connection is waited for, when its guest goes on with another."""
 PATCH_SECONDS = 600.0
 """A part of an upload ends after this long, whatever of it has come."""
 FETCH_SECONDS = 3600.0
@@ -131,6 +134,8 @@ class Http:
         self._recording = recording
         self._recordings = recordings
         self._files = files
+        self._arriving: dict[str, list[tuple[web.Request, asyncio.Event]]] = {}
+        """The parts of each upload that are on their way to this worker."""
         self._authorize = authorize
         self._metrics = metrics
         self._metrics_token = metrics_token
@@ -262,8 +267,16 @@ class Http:
         return _reply(await self._sharing().state(guest, request.match_info["id"]))
 
     async def head_upload(self, request: web.Request) -> web.Response:
-        guest = self._guest(request)
-        offset, size = await self._sharing().progress(guest, request.match_info["id"])
+        guest, files, file = self._guest(request), self._sharing(), request.match_info["id"]
+        offset, size = await files.progress(guest, file)
+        if arriving := self._arriving.get(file):
+            # Whoever asks has given these connections up, which may not have noticed: what came of them counts.
+            for earlier, ended in arriving[:]:
+                if earlier.transport is not None:
+                    earlier.transport.abort()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), ENDING_SECONDS)
+            offset, size = await files.progress(guest, file)
         headers = {"Upload-Offset": str(offset), "Upload-Length": str(size), "Cache-Control": "no-store"}
         return web.Response(headers=headers)
 
@@ -278,7 +291,16 @@ class Http:
             _, size = await files.progress(guest, file)
             if int(offset) + request.content_length > size:
                 raise Refused("file_too_large", limit=size)
-        stands = await files.append(guest, file, int(offset), _pieces(request))
+        arriving = self._arriving.setdefault(file, [])
+        this = (request, ended := asyncio.Event())
+        arriving.append(this)
+        try:
+            stands = await files.append(guest, file, int(offset), _pieces(request))
+        finally:
+            ended.set()
+            arriving[:] = [one for one in arriving if one is not this]
+            if not arriving:
+                self._arriving.pop(file, None)
         return web.Response(status=204, headers={"Upload-Offset": str(stands), "Cache-Control": "no-store"})
 
     async def delete_upload(self, request: web.Request) -> web.Response:

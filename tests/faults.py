@@ -60,10 +60,14 @@ class MortalValkey:
 
 
 class Link:
-    """A TCP link to a port that can go dark: open, and without a byte in either direction."""
+    """A TCP link to a port that can go dark: open, and without a byte in either direction. Or be cut."""
 
     def __init__(self, port: int) -> None:
         self._behind = port
+        self._left: int | None = None
+        self._cut = False
+        self.carried = 0
+        """Bytes that went to the port."""
         self._light = asyncio.Event()
         self._light.set()
         self._pairs: set[asyncio.Task[None]] = set()
@@ -83,6 +87,17 @@ class Link:
             self._light = asyncio.Event()
         self._light.set()
 
+    def cut_after(self, more: int) -> None:
+        """Once so many more bytes have gone to the port, end every connection, and let none through until mended."""
+        self._left = more
+
+    @property
+    def is_cut(self) -> bool:
+        return self._cut
+
+    def mend(self) -> None:
+        self._cut = False
+
     async def stop(self) -> None:
         self._server.close()
         for pair in self._pairs:
@@ -90,6 +105,9 @@ class Link:
         await asyncio.gather(*self._pairs, return_exceptions=True)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._pairs.add(task)
@@ -97,7 +115,9 @@ class Link:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
             light = self._light
             try:
-                await asyncio.gather(self._pump(reader, far_writer, light), self._pump(far_reader, writer, light))
+                await asyncio.gather(
+                    self._pump(reader, far_writer, light, counts=True), self._pump(far_reader, writer, light)
+                )
             finally:
                 far_writer.close()
         except (OSError, asyncio.CancelledError):
@@ -106,12 +126,25 @@ class Link:
             writer.close()
             self._pairs.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, light: asyncio.Event) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, light: asyncio.Event, *, counts: bool = False
+    ) -> None:
         while data := await reader.read(65536):
             await light.wait()
+            if counts:
+                self._count(len(data))
             writer.write(data)
             await writer.drain()
         writer.close()
+
+    def _count(self, size: int) -> None:
+        self.carried += size
+        if self._left is not None:
+            self._left -= size
+            if self._left <= 0:
+                self._left, self._cut = None, True
+                for pair in self._pairs:
+                    pair.cancel()
 
 
 class UdpLink:

@@ -216,6 +216,7 @@ async def test_a_report_keeps_what_the_reporter_chose_and_nothing_else(crowd: Cr
         "reason": "harassment",
         "words": "it was rude",
         "messages": [chosen],
+        "files": [],
         "status": "open",
     }
     assert "private" not in everything

@@ -68,8 +68,10 @@ export const MessageItem = memo(function MessageItem(props: Props) {
           style={{ "--hue": hue }}
           onClick={(event) => {
             const touched = event.nativeEvent instanceof window.PointerEvent && event.nativeEvent.pointerType !== "mouse";
-            if (touched && event.target instanceof Element && event.target.closest("a, button, video, [role=slider]") === null)
-              actions.choose(message.id, "tap");
+            if (!touched || !(event.target instanceof Element)) return;
+            // What has a use of its own never puts the tools away.
+            const used = event.target.closest("a, button, video, [role=slider]") !== null;
+            actions.choose(message.id, used ? "focus" : "tap");
           }}
           className={
             message.deleted

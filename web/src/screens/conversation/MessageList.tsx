@@ -41,6 +41,7 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
   const list = useMemo(() => rows(messages, calls), [messages, calls]);
   const { uploads } = useVisavis();
   const sending = useSyncExternalStore(uploads.subscribe, () => uploads.get().length);
+  const phases = useSyncExternalStore(uploads.subscribe, () => uploads.get().map(({ phase }) => phase).join());
 
   // Where the unseen ones began; it stays until one has answered, so that the eye finds the place.
   const newestMine = messages.findLast((message) => message.mine)?.id ?? null;
@@ -66,7 +67,7 @@ export function MessageList({ conversation, myHue, onReply, onRemove, onRetry, o
   // One's own new message is always shown; a partner's only if one was reading at the end.
   useLayoutEffect(() => {
     if (pinned.current) toNewest(false);
-  }, [messages, calls, conversation.typing]);
+  }, [messages, calls, conversation.typing, phases]);
   useLayoutEffect(() => {
     pinned.current = true;
     toNewest(false);

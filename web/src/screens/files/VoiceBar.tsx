@@ -83,7 +83,7 @@ export function VoiceBar({ voice, held }: Props) {
 
   // What others say does not belong into it.
   useEffect(() => {
-    for (const other of document.querySelectorAll<HTMLMediaElement>("[data-one]")) other.pause();
+    for (const other of document.querySelectorAll<HTMLMediaElement>("[data-one]")) if (!other.paused) other.pause();
   }, []);
 
   return (
@@ -100,7 +100,7 @@ export function VoiceBar({ voice, held }: Props) {
         <div className="flex min-w-0 flex-1 items-center gap-2.5 pe-4">
           <span aria-hidden="true" className="size-3 shrink-0 animate-dot rounded-full bg-stop" />
           <span role="timer" aria-live="off" className="shrink-0 font-semibold tabular-nums">
-            <span className="sr-only">{t("voice.lasts", { at: "" })} </span>
+            <span className="sr-only">{t("voice.recording")} </span>
             {elapsed(seconds * 1000)}
           </span>
           {held !== null && held > 0 ? (

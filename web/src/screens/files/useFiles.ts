@@ -61,7 +61,7 @@ export function useNear(element: RefObject<Element | null>): boolean {
       (entries) => {
         if (entries.some(({ isIntersecting }) => isIntersecting)) setNear(true);
       },
-      { rootMargin: "50%" },
+      { root: target.closest("[role=log]"), rootMargin: "100% 0px" },
     );
     observer.observe(target);
     return () => observer.disconnect();

@@ -108,7 +108,7 @@ export function useOneAtATime(): void {
   useEffect(() => {
     const onPlay = ({ target }: Event) => {
       if (!(target instanceof HTMLMediaElement) || !("one" in target.dataset)) return;
-      for (const other of document.querySelectorAll<HTMLMediaElement>("[data-one]")) if (other !== target) other.pause();
+      for (const other of document.querySelectorAll<HTMLMediaElement>("[data-one]")) if (other !== target && !other.paused) other.pause();
     };
     document.addEventListener("play", onPlay, true);
     return () => document.removeEventListener("play", onPlay, true);

@@ -26,8 +26,8 @@ from visavis.core.ports import Found
 log = logging.getLogger(__name__)
 
 LARGEST_ANSWER = 1 << 16
-MEMORY = 1 << 30
-"""Bytes of addresses a process may take: twice what the largest pictures were seen to need."""
+MEMORY = 1280 << 20
+"""Bytes of addresses a process may take: a see-through WebP of 50 million pixels was seen to need 900 MB."""
 CPU_SECONDS = 20
 SECONDS = 40.0
 

@@ -268,7 +268,10 @@ class Visavis:
 
     async def _shared_files(self, data_dir: Path, ledger: Ledger, metrics: Metrics) -> Files | None:
         self._blobs = blobs = storage(self.settings, data_dir)
-        self._scanner = Clamd(self.settings.scanner_url) if self.settings.scanner_url else None
+        try:
+            self._scanner = Clamd(self.settings.scanner_url) if self.settings.scanner_url else None
+        except ValueError as error:
+            raise CannotServe(f"VISAVIS_SCANNER_URL: {error}") from None
         if blobs is None:
             return None
         try:
@@ -402,18 +405,21 @@ class Visavis:
 
 
 def storage(s: Settings, data_dir: Path) -> Blobs | None:
-    """Where files lie, by the settings; None for no files."""
+    """Where files lie, by the settings; None for no files. Raises CannotServe."""
     if s.files_url == "none":
         return None
     if s.files_url.startswith("s3://"):
-        return S3Blobs(
-            s.files_url,
-            data_dir / "spool",
-            endpoint=s.s3_endpoint,
-            region=s.s3_region,
-            key=s.s3_key,
-            secret=s.s3_secret,
-        )
+        try:
+            return S3Blobs(
+                s.files_url,
+                data_dir / "spool",
+                endpoint=s.s3_endpoint,
+                region=s.s3_region,
+                key=s.s3_key,
+                secret=s.s3_secret,
+            )
+        except ValueError as error:
+            raise CannotServe(f"VISAVIS_FILES_URL: {error}") from None
     return DiskBlobs(Path(s.files_url or data_dir / "files"))
 
 

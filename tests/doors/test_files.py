@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from adapters.buckets import Moto
 from crowd import Crowd
 from faults import Link, MortalValkey, memory_of, within
 from rig import ROOT, SECRETS, Service, Worker
@@ -741,3 +742,51 @@ async def test_uploads_are_counted_by_how_they_went(apart: Worker, tongue: str) 
         assert 'visavis_files_uploaded_total{outcome="kind_refused"} 1.0' in told
     finally:
         await people.leave()
+
+
+async def test_files_lie_in_a_bucket_as_well_and_when_it_is_away_guests_chat_on(tmp_path: Path, tongue: str) -> None:
+    """What needs it is told so; when it is back the upload goes on where it stood."""
+    moto = Moto(tmp_path)
+    moto.start()
+    moto.make_bucket("files")
+    link = await Link(moto.port).start()
+    running = await Service(
+        tmp_path / "data",
+        VISAVIS_FILES_URL="s3://files/shared",
+        VISAVIS_S3_ENDPOINT=f"http://127.0.0.1:{link.port}",
+        VISAVIS_S3_KEY="key",
+        VISAVIS_S3_SECRET="secret",
+    ).start()
+    people = Crowd(running.workers[0].url, tongue)
+    try:
+        a, b = await pair(people)
+        data = b"line of text\n" * 10_000
+        file = await a.ready(data, "long.txt")
+        url = await b.address(file["id"]) + "/main"
+        assert (await b.fetch(url))[2] == data
+        status, _, body = await b.fetch(url, Range="bytes=70000-70099")
+        assert (status, body) == (206, data[70_000:70_100])
+        half = await a.begun(len(data), "half.txt")
+        assert (await a.patch(half, 0, data[:60_000]))[0] == 204
+        link.darken()
+        waiting = asyncio.create_task(a.patch(half, 60_000, data[60_000:]))
+        async with within(2):
+            await a.guest.say(a.conversation, 1, "still here")
+            assert (await b.guest.next("chat:message"))["body"]["text"] == "still here"
+        async with within(40):
+            assert await error(await waiting) == (503, "unavailable")
+        async with aiohttp.ClientSession() as session, session.get(f"{a.url}/ready") as response:
+            assert (response.status, (await response.json())["parts"]["files"]) == (200, False)
+        link.lighten(old_links=False)
+        assert await a.offset(half) == 60_000
+        async with asyncio.timeout(30):
+            while (await a.patch(half, 60_000, data[60_000:]))[0] != 204:
+                await asyncio.sleep(0.5)
+        assert (await a.checked(half))["phase"] == "ready"
+        assert (await a.http("DELETE", f"/api/files/{half}"))[0] == 204
+        assert not await b.sees(half)
+    finally:
+        await people.leave()
+        await running.stop()
+        await link.stop()
+        moto.kill()

@@ -85,9 +85,9 @@ def test_what_one_place_hides_is_known_nowhere_else(library: str, where: set[str
 
 @pytest.mark.parametrize("library", ["aiortc", "aioice", "av"])
 def test_media_are_known_to_the_recorder_alone(library: str) -> None:
-    """And to the probe, which makes a call of its own."""
+    """And to the probe, which makes a call of its own, and to the process that takes a shared file apart."""
     users = {name for name, source in SOURCES.items() if library in {one.split(".")[0] for one in imported(source)}}
-    assert users <= {"adapters/recorder.py", "probe.py"}
+    assert users <= {"adapters/recorder.py", "adapters/takeapart.py", "probe.py"}
 
 
 def test_a_worker_holds_no_codecs_in_its_memory() -> None:

@@ -258,7 +258,8 @@ async def test_the_scanners_test_file_is_a_text(examine: Examine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "suffix"), [("run.bat", ".txt"), ("page.html", ".txt"), ("a.CSV", ""), ("notes.md", ""), ("x", ".txt")]
+    ("name", "suffix"),
+    [("run.bat", ".bat.txt"), ("GO.HTA", ".HTA.txt"), ("page.html", ""), ("a.CSV", ""), ("notes.md", ""), ("x", "")],
 )
 async def test_a_text_is_saved_under_a_name_that_does_not_run(examine: Examine, name: str, suffix: str) -> None:
     """What opens it on a click shows it."""

@@ -44,12 +44,24 @@ _SERVED: dict[tuple[str, str], str] = {
 }
 """For each type and suffix that is ever served, the kinds it may have."""
 
-_INERT = {
-    *(".txt", ".text", ".md", ".rst", ".csv", ".tsv", ".log", ".json", ".yaml", ".yml", ".toml", ".tex", ".bib"),
-    *(".srt", ".vtt", ".po", ".diff", ".patch", ".css", ".sql", ".asc"),
-    *(".c", ".h", ".cpp", ".hpp", ".rs", ".go", ".java", ".kt", ".swift"),
+_RUNS = {
+    *(".bat", ".cmd", ".com", ".pif", ".scr", ".js", ".jse", ".vbs", ".vbe", ".wsf", ".wsh", ".hta", ".ps1", ".psm1"),
+    *(
+        ".msc",
+        ".reg",
+        ".lnk",
+        ".url",
+        ".scf",
+        ".inf",
+        ".ini",
+        ".cpl",
+        ".library-ms",
+        ".search-ms",
+        ".settingcontent-ms",
+    ),
+    *(".command", ".tool", ".terminal", ".applescript", ".scpt", ".webloc", ".fileloc", ".desktop", ".jnlp", ".rdp"),
 }
-"""How a text's name may end: what opens these on a click shows them. Any other is given `.txt`."""
+"""How a text's name ends that does something by itself when it is clicked on: it is saved with `.txt` behind that."""
 
 
 class _Found(msgspec.Struct, forbid_unknown_fields=True):
@@ -185,8 +197,9 @@ def _believed(found: _Found, name: str, folder: Path) -> Found:
     if found.kind not in _SERVED.get((found.type, found.suffix), "").split():
         raise Refused("file_unreadable")
     suffix = found.suffix
-    if not suffix and Path(name).suffix.lower() not in _INERT:
-        suffix = ".txt"
+    ending = Path(name).suffix
+    if not suffix and ending.lower() in _RUNS:
+        suffix = f"{ending}.txt"
     return Found(
         kind=found.kind,
         type=found.type,

@@ -1,6 +1,7 @@
 """What the storage for files promises, asked of every storage there is; then each storage's own misfortunes."""
 
 import asyncio
+import contextlib
 import os
 import stat
 import threading
@@ -298,12 +299,15 @@ async def test_a_blob_is_whole_or_not_there_whatever_others_do(another: Another)
     """Workers put, read, copy and remove the same owner's blobs at the same time."""
     workers = [await another() for _ in range(3)]
     contents = [bytes([number]) * (300_000 + number) for number in range(3)]
+    # moto's threads stumble over each other on one object, and it says 500.
+    forgiven = (StorageUnavailable,) if isinstance(workers[0], S3Blobs) else ()
     deadline = time.monotonic() + 3
     read = 0
 
     async def put(blobs: Blobs, content: bytes) -> None:
         while time.monotonic() < deadline:
-            await keep(blobs, "files/owner/main", content)
+            with contextlib.suppress(*forgiven):
+                await keep(blobs, "files/owner/main", content)
 
     async def look(blobs: Blobs) -> None:
         nonlocal read
@@ -316,13 +320,13 @@ async def test_a_blob_is_whole_or_not_there_whatever_others_do(another: Another)
             except KeyError:
                 pass
             except StorageUnavailable:
-                # moto says 500 of what is removed while it copies it.
                 assert isinstance(blobs, S3Blobs)
 
     async def remove(blobs: Blobs) -> None:
         while time.monotonic() < deadline:
-            await blobs.remove("files/owner")
-            await blobs.old("files", 60)
+            with contextlib.suppress(*forgiven):
+                await blobs.remove("files/owner")
+                await blobs.old("files", 60)
             await asyncio.sleep(0.002)
 
     await asyncio.gather(
@@ -380,7 +384,7 @@ async def test_a_hundred_readers_at_once_take_little_memory(blobs: Blobs) -> Non
         return read
 
     assert min(await asyncio.gather(*(look() for _ in range(100)))) > 2 * MIB
-    assert _status("VmHWM") - before < 100 * MIB
+    assert _status("VmHWM") - before < 80 * MIB
 
 
 async def test_a_reader_may_go_at_any_time(blobs: Blobs) -> None:

@@ -1,7 +1,7 @@
 """Blobs as objects of a bucket, in Amazon's S3 or anything that speaks its protocol.
 
-A blob is the object `prefix/folder/owner/part`. Bytes stream in both directions; what is sent is cut into parts of
-5 MiB, the least that S3 takes, and few of them are in memory at a time, however many puts wait. A part upload that a
+A blob is the object `prefix/folder/owner/part`. It is read range by range, as fast as somebody takes it. What is sent
+is cut into parts of 5 MiB, the least that S3 takes, and few are in memory at a time, however many puts wait. What a
 crash cut short stays in the bucket unseen: give it a lifecycle rule that aborts incomplete multipart uploads.
 
 A storage that is away is noticed within a few seconds: nothing large is sent before it has answered something
@@ -14,9 +14,10 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ if TYPE_CHECKING:  # the library has these for checking only
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _PIECE = 256 * 1024
+_RANGE = 512 * 1024
+"""Asked for at a time: a slow reader holds as much in memory, and no connection."""
 _PART = 5 * 1024 * 1024
 _PUTS_AT_ONCE = 2
 _ASKED_AT_ONCE = 32
@@ -44,6 +47,7 @@ _FRESH = 2.0
 """Seconds for which an answer shows that the storage is there, and silence that it is away."""
 _FULL = re.compile(r"\b507\b|InsufficientStorage|StorageFull|QuotaExceeded|InsufficientCapacity")
 """How storages say that there is no room: MinIO, Ceph and others; Amazon's never is full."""
+_NOTHING = re.compile(r"\b416\b|InvalidRange")
 
 T = TypeVar("T")
 
@@ -92,8 +96,8 @@ class S3Blobs:
             client_options={
                 "allow_http": endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=2),
-                # For a whole answer: a slow reader may take long over it. Silence is noticed here, piece by piece.
-                "timeout": timedelta(hours=12),
+                # For one request, which carries a part at most. What is small is given less, below.
+                "timeout": timedelta(seconds=60),
             },
             retry_config={
                 "max_retries": 2,
@@ -116,8 +120,8 @@ class S3Blobs:
         try:
             # It has no name that a blob can have. What is there can be served from a full storage.
             with suppress(StorageFull):
-                await self._ask(obstore.put_async(self._store, "probe", b"visavis", use_multipart=False))
-            await self._ask(obstore.delete_async(self._store, "probe"))
+                await self._ask(lambda: obstore.put_async(self._store, "probe", b"visavis", use_multipart=False))
+            await self._ask(lambda: obstore.delete_async(self._store, "probe"))
         except FileNotFoundError as error:
             raise _meant(error) from error
 
@@ -139,34 +143,34 @@ class S3Blobs:
         await asyncio.shield(putting)
 
     async def size(self, name: str) -> int | None:
+        _parts(name, 3)
         try:
-            return (await self._ask(obstore.head_async(self._store, _parts(name, 3))))["size"]
+            return (await self._ask(lambda: obstore.head_async(self._store, name)))["size"]
         except FileNotFoundError:
             return None
 
     async def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         _parts(name, 3)
-        if start or end is not None:
-            # A range with nothing in it is an error to S3, and none to us.
-            size = await self.size(name)
-            if size is None:
-                raise KeyError(name)
-            end = size if end is None else min(end, size)
-            if start >= end:
-                return
-        try:
-            options: GetOptions = {"range": (start, end)} if end is not None else {}
-            found = await self._ask(obstore.get_async(self._store, name, options=options))
-        except FileNotFoundError:
-            raise KeyError(name) from None
-        pieces = found.stream(min_chunk_size=_PIECE // 4)
-        while True:
+        if end is not None and start >= end and await self.size(name) is None:
+            raise KeyError(name)
+        options: GetOptions = {}
+        while end is None or start < end:
+            options["range"] = (start, min(start + _RANGE, end if end is not None else start + _RANGE))
             try:
-                piece = await self._ask(pieces.__anext__())
-            except StopAsyncIteration:
-                return
-            for at in range(0, len(piece), _PIECE):
-                yield piece[at : at + _PIECE]
+                found = await self._ask(lambda: obstore.get_async(self._store, name, options=options))
+                content = memoryview(await self._ask(found.bytes_async))
+            except FileNotFoundError as error:
+                raise (_meant(error) if "if_match" in options else KeyError(name)) from None
+            except StorageUnavailable as error:
+                if _NOTHING.search(str(error)):  # from there on
+                    return
+                raise
+            for at in range(0, len(content), _PIECE):
+                yield bytes(content[at : at + _PIECE])
+            start += len(content)
+            end = min(end or found.meta["size"], found.meta["size"])
+            # The rest of the same bytes, or an error.
+            options["if_match"] = found.meta["e_tag"]
 
     async def copy(self, name: str, to: str) -> None:
         _parts(to, 3)
@@ -174,7 +178,7 @@ class S3Blobs:
         if await self.size(name) is None:
             raise KeyError(name)
         try:
-            await self._ask(obstore.copy_async(self._store, name, to, overwrite=True), _WRITE_PATIENCE)
+            await self._ask(lambda: obstore.copy_async(self._store, name, to, overwrite=True), _WRITE_PATIENCE)
         except FileNotFoundError:
             raise KeyError(name) from None
 
@@ -184,7 +188,7 @@ class S3Blobs:
         while page := await self._page(pages):
             for blob in page:
                 with suppress(FileNotFoundError):
-                    await self._ask(obstore.delete_async(self._store, blob["path"]))
+                    await self._ask(partial(obstore.delete_async, self._store, blob["path"]))
 
     async def old(self, folder: str, seconds: float) -> list[str]:
         before = datetime.now(UTC) - timedelta(seconds=seconds)
@@ -206,12 +210,13 @@ class S3Blobs:
 
     # ----------------------------------------------------------------------- asking
 
-    async def _ask(self, asked: Awaitable[T], patience: float | None = None) -> T:
+    async def _ask(self, ask: Callable[[], Awaitable[T]], patience: float | None = None) -> T:
         """The answer. Raises FileNotFoundError, StorageFull, StorageUnavailable."""
         try:
             async with asyncio.timeout(_PATIENCE if patience is None else patience), self._asking:
-                answer = await asked
-        except FileNotFoundError:
+                # The library begins with the call, not with the waiting.
+                answer = await ask()
+        except (FileNotFoundError, StopAsyncIteration):  # an answer as well; the latter ends a listing
             self._heard = time.monotonic()
             raise
         except (BaseError, OSError) as error:  # a TimeoutError is one
@@ -222,7 +227,7 @@ class S3Blobs:
     async def _page(self, pages: Any) -> list[Any]:
         """What comes next of a listing; empty at its end."""
         try:
-            return list(await self._ask(pages.__anext__()))
+            return list(await self._ask(pages.__anext__))
         except StopAsyncIteration:
             return []
         except FileNotFoundError as error:
@@ -240,8 +245,9 @@ class S3Blobs:
             async with self._puts:
                 await self._look()
                 patience = _WRITE_PATIENCE + (await asyncio.to_thread(path.stat)).st_size / _SLOWEST
-                sending = obstore.put_async(self._store, name, path, chunk_size=_PART, max_concurrency=1)
-                await self._ask(sending, patience)
+                await self._ask(
+                    lambda: obstore.put_async(self._store, name, path, chunk_size=_PART, max_concurrency=1), patience
+                )
         except FileNotFoundError as error:
             # The path, or the bucket.
             raise _meant(error) from error

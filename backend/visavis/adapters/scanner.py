@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aiofiles
+from aiofiles.threadpool import wrap
 
 from visavis.core.ports import ScannerUnavailable
 
@@ -38,7 +38,9 @@ class Clamd:
             writer.write(b"zINSTREAM\0")
             # clamd answers before the end, and hangs up, when it has had enough; that answer is worth having.
             with contextlib.suppress(ConnectionError):
-                async with aiofiles.open(path, "rb") as file:
+                # Opened at once: who is cancelled while a thread opens a file never gets to close it.
+                with path.open("rb") as opened:
+                    file = wrap(opened)
                     while piece := await file.read(PIECE):
                         writer.write(len(piece).to_bytes(4) + piece)
                         await writer.drain()

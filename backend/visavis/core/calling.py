@@ -7,8 +7,8 @@ upon: a ring that ends, a recorder that is sent for. Signals take the way of mes
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -31,7 +31,7 @@ from visavis.contract import (
     Signal,
     Signalled,
 )
-from visavis.core import calls, notes, sdp
+from visavis.core import calls, notes, sdp, tasks
 from visavis.core.conversations import Conversations, Peer, Seat
 from visavis.core.identity import new_id
 from visavis.core.ports import Bus, Meter, Record, Recorders, Seats, StateUnavailable
@@ -111,7 +111,8 @@ class Calling:
         self._recorders = recorders
         self._worker = worker
         self._ring_ms = ring_ms
-        self._tasks: set[asyncio.Task[None]] = set()
+        # A change that does not come about is made anew by whoever asks next.
+        self._errands = tasks.Errands("call_change_postponed", StateUnavailable, Refused)
         self.recorders: dict[str, bytes] = {}
         """The living recorders, and what they say of themselves."""
         self._missing: set[str] = set()
@@ -307,13 +308,13 @@ class Calling:
     def _follow(self, peer: Peer, seat: Seat, before: calls.State, after: calls.State) -> None:
         was, now = _recording(before), _recording(after)
         if now is not None and (was is None or now.id != was.id):
-            self._spawn(self._send_for_recorder(peer, seat, now.id))
+            self._errands.send(self._send_for_recorder(peer, seat, now.id))
 
     def _dismiss(self, recording: calls.Recording) -> None:
         if recording.recorder:
             self._bus.send(recording.recorder, notes.encode(notes.Finish(recording=recording.id)))
             # Should the note be lost, the recorder finds its place gone.
-            self._spawn(self._recorders.release(recording.recorder, recording.id))
+            self._errands.send(self._recorders.release(recording.recorder, recording.id))
 
     async def _send_for_recorder(self, peer: Peer, seat: Seat, recording_id: str) -> None:
         try:
@@ -371,7 +372,7 @@ class Calling:
             )
         if seat is not None and seat.record.id == note.conversation:
             follow = calls.recording_rolls if rolls else calls.recording_over
-            self._spawn(self._take_note(peer, seat, lambda state, _: follow(state, note.recording)))
+            self._errands.send(self._take_note(peer, seat, lambda state, _: follow(state, note.recording)))
 
     async def _take_note(self, peer: Peer, seat: Seat, transition: Callable[[calls.State, int], calls.State]) -> None:
         if await self._advance(peer, seat, transition):
@@ -420,11 +421,11 @@ class Calling:
     def contradicted(self, peer: Peer, seat: Seat) -> None:
         """Ends the call: two stories of who agreed to what are one too many."""
         log.warning("call_contradicted")
-        self._spawn(self._take_note(peer, seat, _end_what_is_lost))
+        self._errands.send(self._take_note(peer, seat, _end_what_is_lost))
 
     def _rang_out(self, peer: Peer, seat: Seat, call_id: str) -> None:
         seat.ring = None
-        self._spawn(self._miss(peer, seat, call_id))
+        self._errands.send(self._miss(peer, seat, call_id))
 
     async def _miss(self, peer: Peer, seat: Seat, call_id: str) -> None:
         try:
@@ -434,21 +435,9 @@ class Calling:
             if call is not None and call.id == call_id and peer.seat is seat and seat.ring is None:
                 seat.ring = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._rang_out, peer, seat, call_id)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except (StateUnavailable, Refused):
-                # Told anew by whoever asks next.
-                log.info("call_change_postponed")
-
-        task = asyncio.get_running_loop().create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def settle(self) -> None:
         """Wait for what is under way; used when stopping."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.settle()
 
 
 _DONE = Done()

@@ -9,7 +9,7 @@ worker or an emptied Redis heals.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from visavis.contract import (
@@ -36,7 +36,7 @@ from visavis.contract import (
     Wire,
 )
 from visavis.contract import Leave as LeaveRequest
-from visavis.core import calls, notes
+from visavis.core import calls, notes, tasks
 from visavis.core.identity import Guest
 from visavis.core.ports import Bus, Record, Sealer, Seats, StateUnavailable, Workers
 
@@ -153,7 +153,7 @@ class Conversations:
         self.peers: dict[str, Peer] = {}
         self._departed: set[Peer] = set()
         """Gone from here, which Redis has yet to take note of: for everyone else they are still here."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = tasks.Errands("seat_update_postponed", StateUnavailable)
 
     # ------------------------------------------------------------------ coming and going
 
@@ -216,7 +216,7 @@ class Conversations:
         if peer.seat is not None:
             peer.seat.stop_waiting()
         self._departed.add(peer)
-        self._spawn(self._mark_away(peer))
+        self._errands.send(self._mark_away(peer))
 
     async def mark_departed(self) -> None:
         """Say again who has gone, if it could not be said at the time."""
@@ -445,7 +445,7 @@ class Conversations:
             running.cancel()
         delay = (self._grace_ms if delay_ms is None else delay_ms) / 1000 + 0.05
         seat.grace[member] = asyncio.get_running_loop().call_later(
-            delay, lambda: self._spawn(self._give_up_on(peer, seat, member))
+            delay, lambda: self._errands.send(self._give_up_on(peer, seat, member))
         )
 
     async def _give_up_on(self, peer: Peer, seat: Seat, member: str) -> None:
@@ -552,24 +552,12 @@ class Conversations:
         """Push something to a client here."""
         peer.line.push(self._encode(push))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except StateUnavailable:
-                log.info("seat_update_postponed")
-
-        task = asyncio.get_running_loop().create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def settle(self) -> None:
         """Wait for what is under way; used when stopping."""
         for peer in self.peers.values():
             if peer.seat is not None:
                 peer.seat.stop_waiting()
-        waiting: list[Awaitable[None]] = list(self._tasks)
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._errands.settle()
 
 
 _DONE = Done()

@@ -2,7 +2,11 @@
 
 import asyncio
 import collections
-from collections.abc import Iterable
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+log = logging.getLogger(__name__)
 
 LOOK = 0.02
 """Seconds between looks at the event loop's clock."""
@@ -37,6 +41,33 @@ class Standstill:
         """Look no more."""
         if self._next is not None:
             self._next.cancel()
+
+
+class Errands:
+    """Work under way that nobody waits for before the end. Failures of the kinds named are noted; others are logged."""
+
+    def __init__(self, noted: str = "", *kinds: type[Exception]) -> None:
+        self._noted = noted
+        self._kinds = kinds
+        self._running: set[asyncio.Task[None]] = set()
+
+    def send(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin it. Never waits."""
+        task = asyncio.get_running_loop().create_task(self._run(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except self._kinds:
+            log.info(self._noted)
+        except Exception:
+            log.exception("errand_failed")
+
+    async def settle(self) -> None:
+        """Wait for what is under way; used when stopping."""
+        await asyncio.gather(*self._running, return_exceptions=True)
 
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -29,6 +29,7 @@ from engineio.payload import Payload
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from visavis.contract import EVENT_OF, REQUESTS, Connect, Refused, SessionMove, Wire
+from visavis.core import tasks
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
 from visavis.core.ports import Record, StateFull, StateUnavailable
@@ -373,7 +374,7 @@ class Gateway:
         self._bucket_size = bucket_size
         self._bucket_per_second = bucket_per_second
         self._connections: dict[str, _Connection] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = tasks.Errands()
         self.draining = False
         Payload.max_decode_packets = MOST_PACKETS
         self._server = _Server(
@@ -406,7 +407,7 @@ class Gateway:
             _Bucket(self._bucket_size, self._bucket_per_second),
             self._max_queue_bytes,
             self._patience,
-            self._spawn,
+            self._closing.send,
         )
         connection.await_introduction()
 
@@ -520,11 +521,6 @@ class Gateway:
         if wait := connection.bucket.take(cost):
             raise Refused("rate_limited", retryInMs=wait)
 
-    def _spawn(self, closing: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(closing)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
     # ------------------------------------------------------------------ stopping
 
     async def drain(self, within: float) -> None:
@@ -541,7 +537,7 @@ class Gateway:
             await asyncio.sleep(0.05)
         for connection in list(self._connections.values()):
             connection.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._closing.settle()
         await self._server.shutdown()
 
 

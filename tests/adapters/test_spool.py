@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from faults import open_files_of
 from visavis.adapters.spool import DiskSpool
 
 
@@ -25,7 +26,7 @@ async def test_what_is_given_up_at_any_moment_leaves_nothing_and_nothing_open(
     spool = DiskSpool(tmp_path)
     left_open: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda told: left_open.append(told.exc_value))
-    handles = len(os.listdir("/proc/self/fd"))
+    handles = open_files_of(os.getpid())
     for moment in range(200):
         writing = asyncio.create_task(spool.write(endless()))
         await asyncio.sleep(moment * 0.00001)
@@ -35,4 +36,4 @@ async def test_what_is_given_up_at_any_moment_leaves_nothing_and_nothing_open(
     gc.collect()
     assert left_open == []
     assert list(tmp_path.iterdir()) == []
-    assert len(os.listdir("/proc/self/fd")) <= handles
+    assert open_files_of(os.getpid()) <= handles

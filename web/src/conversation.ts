@@ -395,6 +395,8 @@ export function createConversation(
     calls.unseated(how);
     talk.ended = how;
     stop(talk);
+    // Nothing is said with them any more.
+    for (const said of talk.said) said.seal = undefined;
     save();
     show();
     if (how !== "me") moment("ended");

@@ -260,6 +260,8 @@ export function createOutbox(
     },
     end() {
       over = true;
+      // What is not sent any more need not be kept.
+      for (const item of items.values()) item.body = standIn(item.id);
       pause?.();
       pause = null;
       hush();

@@ -689,7 +689,7 @@ export function fakeVisavis(scene: Scene): Visavis {
     sendVoice: () => {
       voice.set({ ...voice.get(), phase: "idle" });
       change({ messages: [...(conversation.get()?.messages ?? []), said(true, "", { file: file("voice"), at: Date.now(), delivery: "sent" })] });
-      return Promise.resolve();
+      return Promise.resolve(true);
     },
     setSettings: (part) => settings.set({ ...settings.get(), ...part }),
   };

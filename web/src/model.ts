@@ -274,7 +274,8 @@ export interface FilesView {
  * A file on its way into the conversation; it becomes a message once it is there and found good.
  *
  * `waiting`: others go first, or the server asked to wait. `paused`: the network is away; goes on by itself from
- * where it was. `checking`: all is there, the server looks at it. `failed`: see `problem`; `retry` where it may help.
+ * where it was. `checking`: all is there, the server looks at it, or those chosen before it are not that far.
+ * `failed`: see `problem`; `retry` where it may help.
  */
 export interface UploadView {
   readonly id: string;
@@ -406,7 +407,10 @@ export interface Visavis {
   readonly uploads: Store<readonly UploadView[]>;
   /** Why a file cannot be sent here, as far as this device can tell; null: it may be. */
   checkFile(file: File): { readonly problem: ErrorCode | "unreadable_here"; readonly limit: number | null } | null;
-  /** Uploads each; it is said, with its words, once the server found it good. Goes on while other screens are shown. */
+  /**
+   * Uploads each; it is said, with its words, once the server found it good and those before it are said, or came to
+   * nothing. Goes on while other screens are shown.
+   */
   share(files: readonly { readonly file: File; readonly text: string; readonly replyTo?: string | null }[]): void;
   cancelUpload(id: string): void;
   retryUpload(id: string): void;
@@ -423,8 +427,8 @@ export interface Visavis {
   /** To `preview`, or to nothing if it was shorter than half a second. */
   stopVoice(): Promise<void>;
   cancelVoice(): void;
-  /** From `recording` or `preview`. */
-  sendVoice(): Promise<void>;
+  /** From `recording` or `preview`. Resolves to whether there was anything to send. */
+  sendVoice(replyTo?: string | null): Promise<boolean>;
 
   setSettings(change: Partial<SettingsView>): void;
 }

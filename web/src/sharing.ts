@@ -20,6 +20,8 @@ export interface SharingParts {
 /** A file that is to be sent in this conversation. */
 export interface Chosen {
   readonly conversationId: string;
+  /** Of what was chosen together, which is said in the order in which it was chosen. */
+  readonly batch: number;
   readonly file: File;
   readonly replyTo: string | null;
   readonly view: UploadView;
@@ -34,7 +36,14 @@ export interface Sharing {
   startVoice(): Promise<void>;
   stopVoice(): Promise<void>;
   cancelVoice(): void;
-  sendVoice(): Promise<void>;
+  sendVoice: Visavis["sendVoice"];
+}
+
+/** How a file is said, and for a voice message how long it is. */
+interface Manner {
+  readonly text?: string;
+  readonly replyTo?: string | null;
+  readonly seconds?: number;
 }
 
 const LOAD_AGAIN_MS = 2_000;
@@ -62,6 +71,7 @@ export function createSharing(
   let recorder: Voice | null = null;
   /** Counts what was begun, so that what was given up while it loaded is told from it. */
   let attempt = 0;
+  let batches = 0;
   let asking: Cancel | null = null;
 
   function live(): string | null {
@@ -84,13 +94,15 @@ export function createSharing(
     );
   }
 
-  function add(file: File, { text = "", replyTo = null, seconds = null }: { text?: string; replyTo?: string | null; seconds?: number | null }): void {
+  function add(batch: number, file: File, manner: Manner): void {
+    const { text = "", replyTo = null, seconds = null } = manner;
     const conversationId = live();
     if (conversationId === null) return;
     const kind = seconds === null ? guessKind(file) : "voice";
     const refusal = seconds === null ? files.check(file) : null;
     const chosen: Chosen = {
       conversationId,
+      batch,
       file,
       replyTo,
       view: {
@@ -150,7 +162,8 @@ export function createSharing(
     uploads,
     voice,
     share(chosen) {
-      for (const { file, ...said } of chosen) add(file, said);
+      batches += 1;
+      for (const { file, ...said } of chosen) add(batches, file, said);
     },
     cancel(id) {
       if (queue === null) drop(id);
@@ -166,7 +179,7 @@ export function createSharing(
       if (recorder === null) {
         try {
           const { createVoice } = await parts.voice();
-          recorder ??= createVoice(env, devices, voice, (file, seconds) => add(file, { seconds }));
+          recorder ??= createVoice(env, devices, voice, (file, seconds, replyTo) => add((batches += 1), file, { seconds, replyTo }));
         } catch {
           if (mine === attempt) voice.set({ ...SILENT, problem: "failed" });
           return;
@@ -179,6 +192,6 @@ export function createSharing(
       else await recorder.stop();
     },
     cancelVoice,
-    sendVoice: async () => recorder?.send(),
+    sendVoice: async (replyTo = null) => (await recorder?.send(replyTo)) ?? false,
   };
 }

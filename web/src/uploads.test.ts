@@ -108,6 +108,99 @@ describe("sharing a file", () => {
   });
 });
 
+describe("files chosen together", () => {
+  const both = [
+    { file: fileOf("cat.png", 8_000), text: "first" },
+    { file: fileOf("notes.pdf", 1_000), text: "second" },
+  ];
+
+  it("are said in the order in which they were chosen, whichever is ready first", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    ann.app.share(both);
+    await network.clock.run(6_000);
+    expect(server(network, 1).phase).toBe("ready");
+    expect(phases(ann)).toEqual(["uploading", "checking"]);
+    expect(ann.talk.messages).toEqual([]);
+    await network.clock.run(8_000);
+    for (const side of [ann, bob]) expect(names(side)).toEqual(["cat.png", "notes.pdf"]);
+    expect(bob.texts).toEqual(["first", "second"]);
+    expect(ann.app.uploads.get()).toEqual([]);
+    expect(ann.urls.size).toBe(0);
+  });
+
+  it("do not wait for one that came to nothing, and it may still come later", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.files.stumbles.push("fine", "fine", "fine", "fine", 507);
+    ann.app.share([...both, { file: fileOf("last.pdf", 1_000), text: "" }]);
+    await network.clock.run(10_000);
+    expect(first(ann)).toMatchObject({ name: "cat.png", phase: "failed", retry: true });
+    expect(names(bob)).toEqual(["notes.pdf", "last.pdf"]);
+    ann.app.retryUpload(first(ann).id);
+    await network.clock.run(20_000);
+    expect(names(bob)).toEqual(["notes.pdf", "last.pdf", "cat.png"]);
+  });
+
+  it("do not wait for one that this device refused", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    ann.app.share([{ file: fileOf("empty", 0), text: "" }, ...both]);
+    await network.clock.run(20_000);
+    expect(names(bob)).toEqual(["cat.png", "notes.pdf"]);
+  });
+
+  it("do not wait for one that was given up", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.files.stumbles.push("stuck");
+    ann.app.share(both);
+    await network.clock.run(10_000);
+    expect(phases(ann)).toEqual(["uploading", "checking"]);
+    ann.app.cancelUpload(first(ann).id);
+    expect(names(ann)).toEqual(["notes.pdf"]);
+    await network.clock.run(1_000);
+    expect(names(bob)).toEqual(["notes.pdf"]);
+    expect(network.files.all.map(({ gone }) => gone)).toEqual([true, false]);
+  });
+
+  it("can be given up while they wait for the others", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    ann.app.share(both);
+    await network.clock.run(6_000);
+    ann.app.cancelUpload(ann.app.uploads.get()[1]?.id ?? "");
+    await network.clock.run(20_000);
+    expect(names(bob)).toEqual(["cat.png"]);
+    expect(network.files.all.map(({ gone }) => gone)).toEqual([false, true]);
+  });
+
+  it("are taken back if the conversation ends while they wait for the others", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    ann.app.share(both);
+    await network.clock.run(6_000);
+    await Promise.all([bob.app.leave(), network.clock.run(5_000)]);
+    expect(ann.app.uploads.get()).toEqual([]);
+    expect(ann.talk.messages).toEqual([]);
+    expect(network.files.all.map(({ gone }) => gone)).toEqual([true, true]);
+  });
+
+  it("do not hold up what is chosen later", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.files.stumbles.push("stuck");
+    ann.app.share(both);
+    await network.clock.run(100);
+    ann.app.share([{ file: fileOf("later.pdf", 1_000), text: "" }]);
+    await network.clock.run(10_000);
+    expect(phases(ann)).toEqual(["uploading", "checking"]);
+    expect(names(bob)).toEqual(["later.pdf"]);
+    await network.clock.run(60_000);
+    expect(names(bob)).toEqual(["later.pdf", "cat.png", "notes.pdf"]);
+  });
+});
+
 describe("a network that comes and goes", () => {
   it("pauses an upload, which goes on by itself from where it was", async () => {
     const network = new Network();
@@ -201,7 +294,7 @@ describe("a network that comes and goes", () => {
     await network.clock.run(120_000);
     network.weather = { ...STORM, lost: 0 };
     await network.clock.run(60_000);
-    expect(names(bob).sort()).toEqual(["1", "2", "3"]);
+    expect(names(bob)).toEqual(["1", "2", "3"]);
     expect(ann.deliveries).toEqual(["delivered", "delivered", "delivered"]);
     expect(ann.app.uploads.get()).toEqual([]);
   });
@@ -294,6 +387,17 @@ describe("what the server says to an upload", () => {
     expect(first(ann)).toMatchObject({ phase: "failed", problem: "internal", retry: true });
   });
 
+  it("is not believed for ever when it always has less than was sent", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.files.findings.push("never");
+    ann.app.share([{ file: fileOf(), text: "" }]);
+    await network.clock.run(4_200);
+    server(network).phase = "uploading";
+    await network.clock.run(120_000);
+    expect(first(ann)).toMatchObject({ phase: "failed", problem: "internal", retry: true });
+  });
+
   it("is not counted against an upload that gets on nevertheless", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();
@@ -378,6 +482,20 @@ describe("an upload", () => {
     expect(ann.urls.size).toBe(0);
     expect(ann.asksBeforeGoing).toBe(0);
     expect(network.files.all.map(({ gone }) => gone)).toEqual([true, true]);
+  });
+
+  it("leaves nothing behind once the conversation is over with which files could be said", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.cut(bob);
+    ann.app.share([{ file: fileOf(), text: "words" }]);
+    await network.clock.run(8_000);
+    const kept = () => ann.session.items.get("visavis.talk.2") ?? "";
+    expect(kept()).toContain("seal-file");
+    await Promise.all([ann.app.leave(), network.clock.run(500)]);
+    expect(kept()).not.toContain("seal-file");
+    ann.reload();
+    expect(ann.talk.messages).toMatchObject([{ text: "words", file: { name: "notes.pdf" }, delivery: "lost" }]);
   });
 
   it("is refused here already where this device knows better", async () => {

@@ -24,6 +24,8 @@ interface Upload extends Chosen {
   /** What is to be done next; null: nothing, until somebody asks. */
   step: "begin" | "carry" | "check" | null;
   begun: UploadBegun | null;
+  /** It was found good, and waits for those before it. */
+  found: { readonly file: SharedFile; readonly seal: string } | null;
   /** It was given up by the server once, and begun anew. */
   anew: boolean;
   /** Set while it does something, or waits to: ends that. */
@@ -33,6 +35,8 @@ interface Upload extends Chosen {
   /** In a row: that nobody was reached, and that the server could not do it. */
   silences: number;
   setbacks: number;
+  /** How often the server had less of it than was sent. */
+  shortfalls: number;
 }
 
 const AT_ONCE = 2;
@@ -104,11 +108,16 @@ export function createUploads(
     return stop !== null && step !== null && step !== "check" && view.phase !== "failed";
   }
 
+  /** What was just spoken does not wait behind films. */
+  function hasRoom({ view }: Upload): boolean {
+    return uploads.filter(takesTurn).length < (view.kind === "voice" ? AT_ONCE + 1 : AT_ONCE);
+  }
+
   function pump(): void {
     pumpTimer?.();
     pumpTimer = null;
-    const ready = uploads.filter(({ step, stop }) => step !== null && stop === null);
-    if (ready.length === 0 || uploads.filter(takesTurn).length >= AT_ONCE) return;
+    const ready = uploads.filter((one) => one.step !== null && one.stop === null && hasRoom(one));
+    if (ready.length === 0) return;
     const wait = notBefore - env.now();
     const next = ready.find(({ step }) => step !== "begin" || wait <= 0);
     if (next === undefined) pumpTimer = env.after(wait, pump);
@@ -242,18 +251,33 @@ export function createUploads(
     wellAgain(one);
     const { phase, problem, limit, seal, file } = outcome.ok;
     if (phase === "ready" && seal !== null && file !== null) {
-      const { conversationId, view, replyTo } = one;
-      remove(one);
-      if (!outside.say(conversationId, file, seal, view.text, replyTo)) files.takeBack(file.id);
+      one.found = { file, seal };
+      go(one, null);
+      sayFound();
     } else if (phase === "refused") {
       one.begun = null;
       fail(one, ERROR_CODES.find((code) => code === problem) ?? "internal", limit);
     } else if (phase === "uploading") {
       // It has less than was sent.
-      one.setbacks += 1;
-      if (one.setbacks > PATIENCE) fail(one, "internal");
+      one.shortfalls += 1;
+      if (one.shortfalls > PATIENCE) fail(one, "internal");
       else go(one, "carry", FIRST_SETBACK_MS);
     } else go(one, "check", Math.max(0, CHECK_AGAIN_MS - (env.now() - asked)));
+  }
+
+  /** Says what was found good, unless something before it, of what was chosen together, may still come. */
+  function sayFound(): void {
+    const one = uploads.find(({ found, batch }, index) => {
+      const before = uploads.slice(0, index).filter((other) => other.batch === batch);
+      return found !== null && before.every(({ view }) => view.phase === "failed");
+    });
+    if (one === undefined || one.found === null) return;
+    const { conversationId, view, replyTo, found } = one;
+    one.begun = null;
+    take(one);
+    if (!outside.say(conversationId, found.file, found.seal, view.text, replyTo)) files.takeBack(found.file.id);
+    sayFound();
+    pump();
   }
 
   // ------------------------------------------------------------------ what goes wrong
@@ -312,6 +336,7 @@ export function createUploads(
     show(one, { phase: "failed", problem, limit, retry });
     if (!retry) giveUp(one);
     go(one, null);
+    sayFound();
   }
 
   function giveUp(one: Upload): void {
@@ -319,12 +344,12 @@ export function createUploads(
     one.begun = null;
   }
 
-  function remove(one: Upload): void {
+  /** Off the list. */
+  function take(one: Upload): void {
     rest(one);
     uploads = uploads.filter((other) => other !== one);
     list.set(list.get().filter(({ id }) => id !== one.view.id));
     if (one.view.preview !== null) env.revokeUrl(one.view.preview);
-    pump();
   }
 
   function interrupt(one: Upload): void {
@@ -356,20 +381,23 @@ export function createUploads(
   return {
     add(chosen) {
       const step = chosen.view.phase === "failed" ? null : "begin";
-      const counts = { heardAt: env.now(), silences: 0, setbacks: 0 };
-      uploads = [...uploads, { ...chosen, step, begun: null, anew: false, stop: null, ...counts }];
+      const counts = { heardAt: env.now(), silences: 0, setbacks: 0, shortfalls: 0 };
+      uploads = [...uploads, { ...chosen, step, begun: null, found: null, anew: false, stop: null, ...counts }];
       pump();
     },
     cancel(id) {
       const one = uploads.find(({ view }) => view.id === id);
       if (one === undefined) return;
-      remove(one);
+      take(one);
       giveUp(one);
+      sayFound();
+      pump();
     },
     retry(id) {
       const one = uploads.find(({ view }) => view.id === id);
       if (one === undefined || one.view.phase !== "failed" || !one.view.retry) return;
       one.anew = false;
+      one.shortfalls = 0;
       wellAgain(one);
       show(one, { phase: "waiting", problem: null, limit: null, retry: false });
       go(one, one.begun === null ? "begin" : "carry");

@@ -11,7 +11,7 @@ async function recording(ms: number, network = new Network()): Promise<[Network,
 }
 
 const view = (browser: Browser) => browser.app.voice.get();
-const done = (network: Network, action: Promise<void>) => Promise.all([action, network.clock.run(100)]);
+const done = (network: Network, action: Promise<unknown>) => Promise.all([action, network.clock.run(100)]);
 
 describe("a voice message", () => {
   it("is recorded, shown as loud as it is, listened to and sent", async () => {
@@ -45,13 +45,44 @@ describe("a voice message", () => {
     expect(bob.talk.messages).toMatchObject([{ file: { kind: "voice" } }]);
   });
 
+  it("does not wait for files that get nowhere, and answers a message", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    bob.app.say("how do you sound?", null);
+    await network.clock.run(200);
+    network.files.stumbles.push("stuck", "stuck");
+    ann.app.share(["1", "2", "3"].map((name) => ({ file: new File(["x".repeat(4_000)], name), text: "" })));
+    await network.clock.run(1_000);
+    await Promise.all([ann.app.startVoice(), network.clock.run(2_000)]);
+    let sent: boolean | null = null;
+    void ann.app.sendVoice(ann.talk.messages[0]?.id).then((now) => {
+      sent = now;
+    });
+    await network.clock.run(6_000);
+    expect(sent).toBe(true);
+    expect(bob.talk.messages.at(-1)).toMatchObject({ file: { kind: "voice" }, replyTo: { text: "how do you sound?" } });
+    expect(ann.app.uploads.get()).toHaveLength(3);
+  });
+
+  it("is there to be heard, and no microphone open, once the page is hidden", async () => {
+    const [network, ann] = await recording(2_000);
+    ann.hide();
+    await network.clock.run(100);
+    expect(view(ann)).toMatchObject({ phase: "preview", seconds: 2 });
+    expect(ann.devices.live).toEqual([]);
+    ann.hide();
+    await network.clock.run(100);
+    expect(view(ann).phase).toBe("preview");
+  });
+
   it("of less than half a second is nothing", async () => {
     const [network, ann] = await recording(400);
     await done(network, ann.app.stopVoice());
     expect(view(ann)).toMatchObject({ phase: "idle", problem: null });
     expect(ann.devices.live).toEqual([]);
     await Promise.all([ann.app.startVoice(), network.clock.run(300)]);
-    await done(network, ann.app.sendVoice());
+    const [sent] = await Promise.all([ann.app.sendVoice(), network.clock.run(100)]);
+    expect(sent).toBe(false);
     expect(view(ann).phase).toBe("idle");
     expect(ann.app.uploads.get()).toEqual([]);
   });

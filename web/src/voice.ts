@@ -9,7 +9,8 @@ export interface Voice {
   start(): Promise<void>;
   stop(): Promise<void>;
   cancel(): void;
-  send(): Promise<void>;
+  /** Resolves to whether there was anything to send. */
+  send(replyTo: string | null): Promise<boolean>;
 }
 
 /** What every browser can say and play comes first. */
@@ -32,7 +33,7 @@ export function createVoice(
   env: Env,
   devices: Devices,
   view: WritableStore<VoiceView>,
-  send: (file: File, seconds: number) => void,
+  send: (file: File, seconds: number, replyTo: string | null) => void,
 ): Voice {
   /** Counts what was begun: the answers to what was given up are not for what came after it. */
   let attempt = 0;
@@ -119,6 +120,10 @@ export function createVoice(
   }
 
   env.onGone(cancel);
+  // Nobody is recorded by a page that they do not see; what was said so far can be heard when they are back.
+  env.onHidden(() => {
+    if (recording !== null) void stop();
+  });
 
   return {
     async start() {
@@ -141,14 +146,15 @@ export function createVoice(
       await stop();
     },
     cancel,
-    async send() {
-      if (view.get().phase === "recording" && !(await stop())) return;
-      if (recorded === null) return;
+    async send(replyTo) {
+      if (view.get().phase === "recording" && !(await stop())) return false;
+      if (recorded === null) return false;
       const { seconds } = view.get();
       const bytes = recorded;
       idle();
       const ending = ENDINGS.find(([type]) => bytes.type.startsWith(type))?.[1] ?? "bin";
-      send(new File([bytes], `voice-message.${ending}`, { type: bytes.type }), seconds);
+      send(new File([bytes], `voice-message.${ending}`, { type: bytes.type }), seconds, replyTo);
+      return true;
     },
   };
 }

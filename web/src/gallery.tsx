@@ -33,8 +33,9 @@ async function drop(files: readonly File[], hover: boolean) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   const dataTransfer = new DataTransfer();
   for (const file of files) dataTransfer.items.add(file);
-  for (const type of ["dragenter", "dragover", ...(hover ? [] : ["drop"])])
-    document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+  const tell = (type: string) => document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+  for (const type of ["dragenter", "dragover", ...(hover ? [] : ["drop"])]) tell(type);
+  if (hover) setInterval(() => tell("dragover"), 300);
 }
 if (scene?.drop !== undefined) void drop(scene.drop(), scene.hover === true);
 void press(scene?.press ?? []);

@@ -1,5 +1,7 @@
 /** English for files and voice messages. It comes with the conversation, not with the first load. */
 export const files = {
+  "chat.helloFiles": "You are strangers to each other. The server keeps nothing you write, and files are gone from it after {time}.",
+
   "files.attach": "Attach files",
   "files.attachPhotos": "Photos and videos",
   "files.attachCamera": "Take a photo",
@@ -7,7 +9,7 @@ export const files = {
   "files.drop": "Drop to send to {name}",
   "files.dropLine": "You can look at everything once more before it goes.",
   "files.trayTitle": "Send to {name}",
-  "files.trayLine": "Only {name} can open them, and after {time} they are gone from the server.",
+  "files.trayLine": "Only {name} can open and save them. After {time} they are gone from the server.",
   "files.caption": "Add words…",
   "files.captionOf": "Words to go with {file}",
   "files.remove": "Remove {file}",

@@ -9,7 +9,7 @@ export const en = {
   "app.calling": "{name} is calling",
 
   "welcome.title": "Meet someone you don’t know.",
-  "welcome.line": "A real person, one to one. No account, no e-mail, and the server keeps nothing you say.",
+  "welcome.line": "A real person, one to one. No account, no e-mail, and the server keeps nothing you write.",
   "welcome.again": "Before you go on",
   "welcome.againLine": "The house rules have changed. Please read them once more.",
   "welcome.birthDate": "Your date of birth",
@@ -36,7 +36,7 @@ export const en = {
     "If you wanted to talk because something is weighing on you, there are people who listen, free of charge: see findahelpline.com for one where you live.",
 
   "lobby.title": "Meet someone you don’t know.",
-  "lobby.line": "One click, one real person. The server keeps nothing you say.",
+  "lobby.line": "One click, one real person. The server keeps nothing you write.",
   "lobby.find": "Find a stranger",
   "lobby.findHint": "or press Enter",
   "lobby.you": "You’ll appear as",

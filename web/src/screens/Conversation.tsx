@@ -22,6 +22,7 @@ import { type Shelf, ShelfContext } from "./files/useFiles";
 import { useIncoming } from "./files/useIncoming";
 import { useOneAtATime } from "./files/useSound";
 import { useTray } from "./files/useTray";
+import { keptWords } from "./files/words";
 import { useMedia } from "./useMedia";
 import { useVisavis } from "./useVisavis";
 import { useWatching } from "./useWatching";
@@ -83,10 +84,15 @@ export default function Conversation({ conversation, me }: Props) {
   const uploading = useSyncExternalStore(visavis.uploads.subscribe, () => visavis.uploads.get().length > 0);
   const tray = useTray();
   const takes = limits !== null && ended === null;
-  const dragging = useIncoming(takes, (files) => addFiles(files));
+  const dragging = useIncoming(takes, addFiles);
   const [looking, setLooking] = useState<string | null>(null);
   const shelf = useShelfOf(setLooking);
   useOneAtATime();
+
+  // A call has the microphone for itself, and nobody records in a place that is put away.
+  useEffect(() => {
+    if (inCall) void visavis.stopVoice();
+  }, [visavis, inCall, readable]);
 
   useWatching(atBottom && readable);
   useNews(ended === null ? call : null, partner.name);
@@ -156,11 +162,26 @@ export default function Conversation({ conversation, me }: Props) {
   function addFiles(files: readonly File[]) {
     if (files.length === 0) return;
     opener.current = document.activeElement;
-    tray.add(files);
+    tray.add(files, conversation.draft);
+  }
+
+  /** What answers a message is sent: the reply is no longer being written, unless it is to another one by now. */
+  function answered(id: string | null) {
+    setReplyId((now) => (now === id ? null : now));
+  }
+
+  async function sendVoice() {
+    const replyTo = reply?.id ?? null;
+    if (await visavis.sendVoice(replyTo)) answered(replyTo);
   }
 
   function closeTray() {
     tray.clear();
+    keepFocus();
+  }
+
+  /** What had the focus before may be gone. */
+  function keepFocus() {
     requestAnimationFrame(() => {
       if (document.activeElement === document.body) toComposer();
     });
@@ -293,7 +314,9 @@ export default function Conversation({ conversation, me }: Props) {
                   <Face hue={partner.hue} gaze="start" className="size-16" />
                 </div>
                 <p className="text-xl font-bold">{t("chat.hello", { name: partner.name })}</p>
-                <p className="max-w-[38ch] text-soft">{t("chat.helloLine")}</p>
+                <p className="max-w-[38ch] text-soft">
+                  {limits === null ? t("chat.helloLine") : t("chat.helloFiles", { time: keptWords(speech, limits.seconds) })}
+                </p>
               </div>
             )}
             <div className={empty ? "hidden" : "contents"}>
@@ -345,6 +368,7 @@ export default function Conversation({ conversation, me }: Props) {
                   return taken;
                 }}
                 onFiles={addFiles}
+                onVoice={() => void sendVoice()}
                 onUp={() => {
                   const last = messages.at(-1);
                   if (last !== undefined) document.getElementById(`message-${last.id}`)?.focus();
@@ -396,10 +420,31 @@ export default function Conversation({ conversation, me }: Props) {
       <Suspense fallback={null}>
         {dragging && <DropArea partnerName={partner.name} />}
         {takes && tray.chosen.length > 0 && (
-          <TrayDialog tray={tray} limits={limits} partnerName={partner.name} dragging={dragging} onClose={closeTray} />
+          <TrayDialog
+            tray={tray}
+            limits={limits}
+            partnerName={partner.name}
+            replyTo={reply?.id ?? null}
+            dragging={dragging}
+            onSent={(draft) => {
+              if (draft) visavis.setDraft("");
+              setReplyId(null);
+              closeTray();
+            }}
+            onClose={closeTray}
+          />
         )}
         {looking !== null && (
-          <Lightbox messages={messages} id={looking} partnerName={partner.name} onLook={setLooking} onClose={() => setLooking(null)} />
+          <Lightbox
+            messages={messages}
+            id={looking}
+            partnerName={partner.name}
+            onLook={setLooking}
+            onClose={() => {
+              setLooking(null);
+              keepFocus();
+            }}
+          />
         )}
       </Suspense>
       {open?.what === "block" && <BlockDialog conversation={conversation} onClose={closeDialog} />}

@@ -18,6 +18,7 @@ interface Props {
 export function Dialog({ title, closeLabel, onClose, children, wide = false }: Props) {
   const dialog = useRef<HTMLDialogElement>(null);
   const titleId = useId();
+  const pressed = useRef<EventTarget | null>(null);
 
   useEffect(() => {
     const element = dialog.current;
@@ -36,8 +37,12 @@ export function Dialog({ title, closeLabel, onClose, children, wide = false }: P
         event.preventDefault();
         onClose();
       }}
+      onPointerDown={(event) => {
+        pressed.current = event.target;
+      }}
       onClick={(event) => {
-        if (event.target === dialog.current) onClose();
+        // Not where a press inside, as of somebody who marks words, is let go outside.
+        if (event.target === dialog.current && pressed.current === dialog.current) onClose();
       }}
       className={`mx-auto mt-auto mb-0 max-h-[92dvh] w-full max-w-full overflow-y-auto overscroll-contain rounded-t-card bg-surface text-ink shadow-float sm:my-auto sm:rounded-card ${wide ? "sm:max-w-xl" : "sm:max-w-md"} animate-arrive`}
     >

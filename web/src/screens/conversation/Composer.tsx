@@ -27,6 +27,8 @@ interface Props {
   /** Whether it was taken. */
   readonly onSay: (text: string) => boolean;
   readonly onFiles: (files: readonly File[]) => void;
+  /** Sends what is recorded. */
+  readonly onVoice: () => void;
   /** Up, in the empty box. */
   readonly onUp: () => void;
 }
@@ -39,9 +41,15 @@ const TALLEST_PX = 176;
 /** On a touch screen Enter is a new line: there is a button under the thumb. */
 const touches = () => window.matchMedia("(hover: none) and (pointer: coarse)").matches;
 
-export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDraft, onSay, onFiles, onUp }: Props) {
+export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDraft, onSay, onFiles, onVoice, onUp }: Props) {
   const { t, tn } = useSpeech();
   const [text, setText] = useState(draft);
+  // It may have gone with a file.
+  const [lastDraft, setLastDraft] = useState(draft);
+  if (draft !== lastDraft) {
+    setLastDraft(draft);
+    setText(draft);
+  }
   const [picking, setPicking] = useState(false);
   const visavis = useVisavis();
   const { limits } = useStore(visavis.files);
@@ -55,6 +63,9 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
   const speaks = limits?.kinds.includes("voice") === true;
   const recording = voice.phase !== "idle";
   const empty = text.trim() === "";
+
+  // Out of sight, nothing is recorded.
+  useEffect(() => () => void visavis.stopVoice(), [visavis]);
 
   // What had the focus is gone with the recording.
   useEffect(() => {
@@ -182,7 +193,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
               aria-label={t("voice.send")}
               title={t("voice.send")}
               className="inline-flex size-12 shrink-0 items-center justify-center rounded-full bg-accent text-on-accent transition-colors duration-150 hover:bg-accent-strong"
-              onClick={() => void visavis.sendVoice()}
+              onClick={onVoice}
             >
               <Icon name="send" className="size-6" />
             </button>

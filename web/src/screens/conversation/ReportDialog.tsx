@@ -1,5 +1,5 @@
 import { type SubmitEvent, useId, useRef, useState } from "react";
-import { type ErrorCode, MAX_REPORT_WORDS, MAX_REPORTED_MESSAGES, type ReportReason, type SharedFile } from "../../contract.gen";
+import { type ErrorCode, MAX_REPORT_WORDS, MAX_REPORTED_FILES, MAX_REPORTED_MESSAGES, type ReportReason, type SharedFile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { ConversationView } from "../../model";
 import { Button } from "../../ui/Button";
@@ -36,12 +36,11 @@ export function ReportDialog({ conversation, onClose }: Props) {
   const { gone, limits } = useStore(visavis.files);
   /** Files that stay here although their message is told of. */
   const [without, setWithout] = useState<readonly string[]>([]);
-  const [opened] = useState(() => Date.now());
-  const isGone = ({ id, expiresAt }: SharedFile) => gone.has(id) || expiresAt <= opened;
+  const isGone = ({ id }: SharedFile) => gone.has(id);
   const offered = conversation.messages.filter(({ mine, text }) => !mine && text !== null).slice(-OFFERED);
-  const attached = offered.flatMap(({ id, file }) =>
-    file !== null && picked.includes(id) && !isGone(file) && !without.includes(file.id) ? [file.id] : [],
-  );
+  const attached = offered
+    .flatMap(({ id, file }) => (file !== null && picked.includes(id) && !isGone(file) && !without.includes(file.id) ? [file.id] : []))
+    .slice(0, MAX_REPORTED_FILES);
   const withFile = offered.some(({ id, file }) => file !== null && picked.includes(id) && !isGone(file));
   const full = picked.length >= MAX_REPORTED_MESSAGES;
 
@@ -143,7 +142,8 @@ export function ReportDialog({ conversation, onClose }: Props) {
                                 type="checkbox"
                                 data-testid="report-attach"
                                 className="size-4.5 shrink-0"
-                                checked={!without.includes(file.id)}
+                                checked={attached.includes(file.id)}
+                                disabled={attached.length >= MAX_REPORTED_FILES && !attached.includes(file.id)}
                                 onChange={({ target }) =>
                                   setWithout(target.checked ? without.filter((other) => other !== file.id) : [...without, file.id])
                                 }

@@ -35,10 +35,9 @@ export function Lightbox({ messages, id, partnerName, onLook, onClose }: Props) 
   const { gone } = useStore(useVisavis().files);
   const uncovered = useUncovered();
   const dialog = useRef<HTMLDialogElement>(null);
-  const [opened] = useState(() => Date.now());
   const list = messages.filter((message) => {
     const file = pictureOf(message);
-    return file !== null && !gone.has(file.id) && file.expiresAt > opened && uncovered(message);
+    return file !== null && !gone.has(file.id) && uncovered(message);
   });
   const index = list.findIndex(({ file }) => file?.id === id);
   const message = list[index] ?? null;

@@ -1,4 +1,4 @@
-import { type ReactNode, useRef, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { SharedFile } from "../../contract.gen";
 import { useSpeech } from "../../i18n/useSpeech";
 import { Icon } from "../../ui/Icon";
@@ -61,11 +61,19 @@ function Photo({ file, label, near }: { readonly file: SharedFile; readonly labe
 function Film({ file, label, near }: { readonly file: SharedFile; readonly label: string; readonly near: boolean }) {
   const poster = useAddress(file.id, "thumb", near && file.thumb);
   const { url, failed, onError, again } = useAddress(file.id, "main", near);
+  const video = useRef<HTMLVideoElement>(null);
+  /** Where it was, and whether it ran: with a new address it goes on there. */
+  const from = useRef(0);
+  const ran = useRef(false);
+  useEffect(() => {
+    if (url !== null && ran.current) video.current?.play().catch(() => undefined);
+  }, [url]);
   if (failed) return <Trouble onAgain={again} />;
   return (
     // Strangers send no captions. The keys are the player's own while it has the focus.
     // eslint-disable-next-line jsx-a11y/media-has-caption
     <video
+      ref={video}
       data-one
       controls
       playsInline
@@ -74,6 +82,18 @@ function Film({ file, label, near }: { readonly file: SharedFile; readonly label
       src={url ?? undefined}
       poster={poster.url ?? undefined}
       onError={() => url !== null && onError()}
+      onPlay={() => {
+        ran.current = true;
+      }}
+      onPause={() => {
+        ran.current = false;
+      }}
+      onTimeUpdate={({ currentTarget: { readyState, currentTime, ended } }) => {
+        if (readyState > 0) from.current = ended ? 0 : currentTime;
+      }}
+      onLoadedMetadata={({ currentTarget }) => {
+        if (from.current > 0) currentTarget.currentTime = from.current;
+      }}
       onKeyDown={(event) => event.stopPropagation()}
       className="absolute inset-0 size-full object-contain"
     />

@@ -16,15 +16,28 @@ interface Props {
   readonly partnerName: string;
   /** Files are being dragged over the page. */
   readonly dragging: boolean;
+  /** The message that the first of them answers. */
+  readonly replyTo: string | null;
+  /** They are on their way, and the draft with them or not. */
+  readonly onSent: (draft: boolean) => void;
   readonly onClose: () => void;
 }
 
-function Preview({ chosen, large }: { readonly chosen: Chosen; readonly large: boolean }) {
+/** A player for each of very many would be more than a phone can hold. */
+const STILLS = 6;
+
+interface PreviewProps {
+  readonly chosen: Chosen;
+  readonly large: boolean;
+  readonly still: boolean;
+}
+
+function Preview({ chosen, large, still }: PreviewProps) {
   const [broken, setBroken] = useState(false);
   const { file, preview } = chosen;
   const kind = kindOf(file.type);
   const size = large ? "h-[min(15rem,30dvh)] w-full" : "size-16";
-  if (preview === null || broken)
+  if (preview === null || broken || (kind === "video" && !still))
     return (
       <span className="inline-flex size-16 shrink-0 items-center justify-center rounded-xl bg-raised text-soft">
         <Icon name={fileIcon({ kind, name: file.name })} className="size-7" />
@@ -36,14 +49,14 @@ function Preview({ chosen, large }: { readonly chosen: Chosen; readonly large: b
         // One's own, still and silent.
         <video src={preview} muted playsInline preload="metadata" aria-hidden="true" tabIndex={-1} className="size-full object-contain" onError={() => setBroken(true)} />
       ) : (
-        <img src={preview} alt="" className={`size-full ${large ? "object-contain" : "object-cover"}`} onError={() => setBroken(true)} />
+        <img src={preview} alt="" loading="lazy" decoding="async" className={`size-full ${large ? "object-contain" : "object-cover"}`} onError={() => setBroken(true)} />
       )}
     </span>
   );
 }
 
 /** What was chosen, once more before it goes: what it is, why something cannot go, and words to go with it. */
-export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Props) {
+export function TrayDialog({ tray, limits, partnerName, dragging, replyTo, onSent, onClose }: Props) {
   const speech = useSpeech();
   const { t, tn } = speech;
   const visavis = useVisavis();
@@ -65,8 +78,8 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
   function submit(event: SubmitEvent) {
     event.preventDefault();
     if (good.length === 0) return;
-    visavis.share(good.map(({ file, text }) => ({ file, text: text.trim() })));
-    onClose();
+    visavis.share(good.map(({ file, text }, index) => ({ file, text: text.trim(), replyTo: index === 0 ? replyTo : null })));
+    onSent(good.some(({ draft }) => draft));
   }
 
   function remove({ key, file }: Chosen) {
@@ -94,7 +107,7 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
           ref={list}
           className={`mt-3 flex flex-col gap-2 rounded-2xl ${dragging ? "outline-3 outline-offset-4 outline-accent outline-dashed" : ""}`}
         >
-          {chosen.map((one) => {
+          {chosen.map((one, index) => {
             const name = plainLine(one.file.name, 120);
             const large = alone && one.preview !== null && one.refused === null;
             return (
@@ -104,7 +117,7 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
                 data-refused={one.refused?.problem}
                 className={`flex animate-said gap-x-3 gap-y-2 rounded-2xl border p-2 ${large ? "flex-col" : ""} ${one.refused === null ? "border-line" : "border-dashed border-edge"}`}
               >
-                <Preview chosen={one} large={large} />
+                <Preview chosen={one} large={large} still={index < STILLS} />
                 <div className="min-w-0 flex-1">
                   <div className="flex items-start gap-1">
                     <p className="min-w-0 flex-1 ps-1">
@@ -120,8 +133,8 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
                     </IconButton>
                   </div>
                   {one.refused === null ? (
-                    <input
-                      type="text"
+                    <textarea
+                      rows={1}
                       data-testid="tray-caption"
                       dir={one.text === "" ? undefined : "auto"}
                       value={one.text}
@@ -131,7 +144,12 @@ export function TrayDialog({ tray, limits, partnerName, dragging, onClose }: Pro
                       placeholder={t("files.caption")}
                       aria-label={t("files.captionOf", { file: name })}
                       onChange={(event) => tray.write(one.key, event.target.value)}
-                      className="mt-1 min-h-11 w-full rounded-xl border border-edge bg-surface px-3"
+                      onKeyDown={(event) => {
+                        if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return;
+                        event.preventDefault();
+                        form.current?.requestSubmit();
+                      }}
+                      className="mt-1 block field-sizing-content max-h-32 min-h-11 w-full resize-none rounded-xl border border-edge bg-surface px-3 py-2.5"
                     />
                   ) : (
                     <p className="flex gap-1.5 ps-1 text-sm font-semibold text-accent-strong">

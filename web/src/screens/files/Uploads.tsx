@@ -9,7 +9,17 @@ import { useAnnounce } from "../announce";
 import { useVisavis } from "../useVisavis";
 import { fileIcon, refusalWords, sizeWords } from "./words";
 
-function Upload({ upload, hue }: { readonly upload: UploadView; readonly hue: number }) {
+/** A player for each of very many would be more than a phone can hold. */
+const STILLS = 4;
+
+interface Props {
+  readonly upload: UploadView;
+  readonly hue: number;
+  /** Room for a look at a video. */
+  readonly still: boolean;
+}
+
+function Upload({ upload, hue, still }: Props) {
   const speech = useSpeech();
   const { t, tag } = speech;
   const visavis = useVisavis();
@@ -17,6 +27,7 @@ function Upload({ upload, hue }: { readonly upload: UploadView; readonly hue: nu
   const { id, kind, bytes, phase, share, problem } = upload;
   const name = kind === "voice" ? t("files.kind.voice") : plainLine(upload.name, 120);
   const failed = phase === "failed";
+  const preview = kind === "video" && !still ? null : upload.preview;
   const refused = problem === null ? t("files.notSent") : refusalWords(speech, problem, upload.limit);
   const percent = new Intl.NumberFormat(tag, { style: "percent" }).format(share);
   const said = failed ? t("files.saidFailed", { file: name, problem: refused }) : null;
@@ -41,18 +52,18 @@ function Upload({ upload, hue }: { readonly upload: UploadView; readonly hue: nu
         style={{ "--hue": hue }}
         className={`w-80 max-w-[86%] rounded-[1.25rem] p-1.5 sm:max-w-[78%] ${failed ? "border border-dashed border-edge bg-surface" : "hue-deep"}`}
       >
-        {upload.preview !== null && (
+        {preview !== null && (
           <div className="relative mb-1 h-40 overflow-clip rounded-2xl bg-[color-mix(in_oklab,currentColor_14%,transparent)]">
             {kind === "video" ? (
               // One's own, still and silent: a look at what is on its way.
-                    <video src={upload.preview} muted playsInline preload="metadata" aria-hidden="true" tabIndex={-1} className="size-full object-cover opacity-70" />
+              <video src={preview} muted playsInline preload="metadata" aria-hidden="true" tabIndex={-1} className="size-full object-cover opacity-70" />
             ) : (
-              <img src={upload.preview} alt="" className={`size-full object-cover ${phase === "checking" ? "" : "opacity-70"}`} />
+              <img src={preview} alt="" decoding="async" className={`size-full object-cover ${phase === "checking" ? "" : "opacity-70"}`} />
             )}
           </div>
         )}
         <div className="flex items-center gap-2.5 ps-2">
-          {upload.preview === null && <Icon name={fileIcon(upload)} className="size-6" />}
+          {preview === null && <Icon name={fileIcon(upload)} className="size-6" />}
           <p className="min-w-0 flex-1 py-1">
             <span className="flex text-sm font-semibold">
               <bdi className="min-w-0 truncate">{name}</bdi>
@@ -113,5 +124,5 @@ function Upload({ upload, hue }: { readonly upload: UploadView; readonly hue: nu
 /** What is on its way, at the end of the messages. */
 export function Uploads({ hue }: { readonly hue: number }) {
   const uploads = useStore(useVisavis().uploads);
-  return uploads.map((upload) => <Upload key={upload.id} upload={upload} hue={hue} />);
+  return uploads.map((upload, index) => <Upload key={upload.id} upload={upload} hue={hue} still={index < STILLS} />);
 }

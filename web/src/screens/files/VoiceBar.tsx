@@ -65,9 +65,9 @@ export function VoiceBar({ voice, held }: Props) {
     announce(t("voice.cancelled"));
   }
 
-  // Before the screen's own Esc, which is about leaving. An open dialog has its own.
+  // Before the screen's own Esc, which is about leaving. What is open above has its own.
   const onEscape = useEffectEvent((event: KeyboardEvent) => {
-    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]") !== null) return;
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open], [popover] > *") !== null) return;
     event.preventDefault();
     cancel();
   });

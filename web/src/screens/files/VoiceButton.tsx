@@ -1,4 +1,4 @@
-import { type PointerEvent, useRef } from "react";
+import { type PointerEvent, useEffect, useEffectEvent, useRef } from "react";
 import { useSpeech } from "../../i18n/useSpeech";
 import type { VoiceView } from "../../model";
 import { Icon } from "../../ui/Icon";
@@ -14,6 +14,8 @@ interface Props {
 /** Held at least so long, letting go is the end of it. */
 const HELD_MS = 450;
 const CANCELS_PX = 96;
+/** A click this soon after a pointer was let go is the same press. */
+const SAME_PRESS_MS = 100;
 
 /**
  * Held, it records until one lets go, and sliding away cancels; pressed briefly, it records until the next press. One
@@ -24,8 +26,8 @@ export function VoiceButton({ phase, onHeld }: Props) {
   const visavis = useVisavis();
   const announce = useAnnounce();
   const press = useRef<{ readonly x: number; readonly at: number; readonly starts: boolean } | null>(null);
-  /** Its click is already answered. */
-  const answered = useRef(false);
+  /** When a press was answered whose click is still to come. */
+  const answered = useRef(-Infinity);
   const idle = phase === "idle";
 
   function slid(event: PointerEvent, x: number): number {
@@ -38,6 +40,10 @@ export function VoiceButton({ phase, onHeld }: Props) {
     onHeld(null);
   }
 
+  // A recording that ends by itself takes the button from under the finger.
+  const gone = useEffectEvent(() => onHeld(null));
+  useEffect(() => () => gone(), []);
+
   return (
     <button
       type="button"
@@ -49,7 +55,6 @@ export function VoiceButton({ phase, onHeld }: Props) {
       onPointerDown={(event) => {
         if (event.button !== 0) return;
         event.currentTarget.setPointerCapture(event.pointerId);
-        answered.current = true;
         press.current = { x: event.clientX, at: event.timeStamp, starts: idle };
         if (!idle) return;
         onHeld(0);
@@ -69,6 +74,7 @@ export function VoiceButton({ phase, onHeld }: Props) {
       }}
       onPointerUp={(event) => {
         const now = press.current;
+        answered.current = event.timeStamp;
         over();
         if (now === null) return;
         // While the browser still asks, nobody can be expected to hold on.
@@ -76,9 +82,8 @@ export function VoiceButton({ phase, onHeld }: Props) {
         if (!now.starts || held) void visavis.stopVoice();
       }}
       onPointerCancel={over}
-      onClick={() => {
-        const pointed = answered.current;
-        answered.current = false;
+      onClick={(event) => {
+        const pointed = event.timeStamp - answered.current < SAME_PRESS_MS;
         if (!pointed) void (idle ? visavis.startVoice() : visavis.stopVoice());
       }}
     >

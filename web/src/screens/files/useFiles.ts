@@ -36,19 +36,9 @@ export function useUncovered(): (message: Shown) => boolean {
   };
 }
 
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
-/** Whether it is not to be had any more; says so the moment its time is over. */
+/** Whether it is not to be had any more: by the server's clock, which this device's may be far from. */
 export function useGone(file: SharedFile): boolean {
-  const { gone } = useStore(useVisavis().files);
-  const [expired, setExpired] = useState(() => file.expiresAt <= Date.now());
-  useEffect(() => {
-    if (expired) return;
-    const left = Math.max(0, file.expiresAt - Date.now());
-    const timer = setTimeout(() => setExpired(true), Math.min(left, LONGEST_TIMER_MS));
-    return () => clearTimeout(timer);
-  }, [expired, file.expiresAt]);
-  return expired || gone.has(file.id);
+  return useStore(useVisavis().files).gone.has(file.id);
 }
 
 /** Whether it has come near what is on screen; stays so. */

@@ -1,5 +1,5 @@
 import { useEffect, useEffectEvent, useRef, useState } from "react";
-import type { ErrorCode } from "../../contract.gen";
+import { type ErrorCode, MAX_TEXT } from "../../contract.gen";
 import { useVisavis } from "../useVisavis";
 import { kindOf } from "./words";
 
@@ -8,6 +8,8 @@ export interface Chosen {
   readonly key: number;
   readonly file: File;
   readonly text: string;
+  /** Its words began as what stood in the message box. */
+  readonly draft: boolean;
   /** An object URL, for what can be seen. */
   readonly preview: string | null;
   readonly refused: { readonly problem: ErrorCode | "unreadable_here"; readonly limit: number | null } | null;
@@ -21,7 +23,8 @@ function letGo(chosen: readonly Chosen[]) {
 
 export interface Tray {
   readonly chosen: readonly Chosen[];
-  readonly add: (files: readonly File[]) => void;
+  /** The first that can go takes the draft along. */
+  readonly add: (files: readonly File[], draft?: string) => void;
   readonly remove: (key: number) => void;
   readonly write: (key: number, text: string) => void;
   readonly clear: () => void;
@@ -37,11 +40,16 @@ export function useTray(): Tray {
 
   return {
     chosen,
-    add(files) {
+    add(files, draft = "") {
+      const words = draft.trim();
+      // What is too long for a message is for its writer to shorten.
+      let left = words !== "" && Array.from(words).length <= MAX_TEXT && chosen.every(({ refused }) => refused !== null);
       const more = files.map((file): Chosen => {
         made.current += 1;
         const refused = visavis.checkFile(file);
-        return { key: made.current, file, text: "", preview: isSeen(file) ? URL.createObjectURL(file) : null, refused };
+        const takes = left && refused === null;
+        if (takes) left = false;
+        return { key: made.current, file, text: takes ? words : "", draft: takes, preview: isSeen(file) ? URL.createObjectURL(file) : null, refused };
       });
       setChosen((now) => [...now, ...more]);
     },

@@ -475,9 +475,9 @@ export const SCENES: Readonly<Record<string, Scene>> = {
     ...talk({
       presence: "left",
       ended: "left",
-      messages: [sent(false, TALL, "The tower"), sent(true, PAPER), sent(false, file("voice", { expiresAt: NOW - MINUTE })), sent(true, HARBOUR)],
+      messages: [sent(false, TALL, "The tower"), sent(true, PAPER), sent(false, SPOKEN), sent(true, HARBOUR)],
     }),
-    files: { gone: new Set([TALL.id, PAPER.id]) },
+    files: { gone: new Set([TALL.id, PAPER.id, SPOKEN.id]) },
   },
   "voice-asking": { ...talk({}), voice: { phase: "asking" } },
   "voice-recording": { ...talk({}), voice: { phase: "recording", seconds: 7, levels: Array.from({ length: 90 }, (_, at) => Math.abs(Math.sin(at * 0.5) * Math.sin(at * 0.13)) ** 2) } },

@@ -495,7 +495,7 @@ describe("an upload", () => {
     await Promise.all([ann.app.leave(), network.clock.run(500)]);
     expect(kept()).not.toContain("seal-file");
     ann.reload();
-    expect(ann.talk.messages).toMatchObject([{ text: "words", file: { name: "notes.pdf" }, delivery: "lost" }]);
+    expect(ann.talk.messages).toMatchObject([{ text: "words", file: { name: "notes.pdf" } }]);
   });
 
   it("is refused here already where this device knows better", async () => {

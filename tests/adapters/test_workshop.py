@@ -675,7 +675,8 @@ async def test_a_process_that_does_not_end_is_ended(
         return [int(pid) for pid in (tmp_path / "made" / "pids").read_text().split() if int(pid)]
 
     began = time.monotonic()
-    assert await refusal(examine(b"x", using=using)) == {"code": "file_unreadable"}
+    with pytest.raises(TimeoutError):
+        await examine(b"x", using=using)
     assert time.monotonic() - began < 5
     await gone(started())
     waiting = asyncio.create_task(examine(b"x", using=LimitedWorkshop(1, PIXELS)))
@@ -684,6 +685,33 @@ async def test_a_process_that_does_not_end_is_ended(
     with pytest.raises(asyncio.CancelledError):
         await waiting
     await gone(started())
+
+
+async def test_a_file_that_had_no_time_can_be_read_later(examine: Examine) -> None:
+    """A machine that is busy is not held against the file, and the place is free again."""
+    content = corpus.jpeg()
+    using = LimitedWorkshop(1, PIXELS, seconds=0.01)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await examine(content, using=using)
+    assert (await examine(content)).kind == "picture"
+
+
+async def test_a_file_that_got_no_process_can_be_read_later(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where too many run already, the file is not to blame."""
+    with monkeypatch.context() as crowded:
+        crowded.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(TimeoutError):
+            await examine(corpus.jpeg())
+    assert (await examine(corpus.jpeg())).kind == "picture"
+
+
+async def test_a_file_that_needs_too_much_of_the_processor_is_unreadable(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Long before its time by the clock is over."""
+    replace(monkeypatch, tmp_path, "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass")
+    assert await refusal(examine(b"x")) == {"code": "file_unreadable"}
 
 
 async def test_no_more_than_so_many_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

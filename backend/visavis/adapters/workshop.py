@@ -12,7 +12,9 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +31,9 @@ LARGEST_ANSWER = 1 << 16
 MEMORY = 1280 << 20
 """Bytes of addresses a process may take: a see-through WebP of 50 million pixels was seen to need 900 MB."""
 CPU_SECONDS = 20
-SECONDS = 40.0
+"""What bounds a file's work. On a busy machine, where it comes last, it may take much longer by the clock."""
+SECONDS = 240.0
+"""By the clock: only for a process that waits for something, or gets no processor at all."""
 
 _SERVED: dict[tuple[str, str], str] = {
     ("image/webp", ".webp"): "picture",
@@ -99,6 +103,8 @@ class LimitedWorkshop:
         memory: int = MEMORY,
     ) -> None:
         self._places = asyncio.Semaphore(at_once)
+        # One that was cancelled may still be ending when the next begins.
+        self._ears = ThreadPoolExecutor(2 * at_once, thread_name_prefix="workshop")
         self._pixels = pixels
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
@@ -108,7 +114,9 @@ class LimitedWorkshop:
     async def examine(self, path: Path, name: str, folder: Path, *, voice: bool) -> Found:
         """Find out by its content what a file is, and make of it, in `folder`, what members get.
 
-        Raises Refused: kind_refused with `kind`, file_unreadable, picture_too_large with `limit`.
+        Raises Refused: kind_refused with `kind`, file_unreadable, picture_too_large with `limit`. Raises TimeoutError
+        if it took too long by the clock, or no process could be started, which says nothing of the file: it may be
+        tried again when less is going on.
         """
         request = {
             "path": os.fspath(path.absolute()),
@@ -130,36 +138,31 @@ class LimitedWorkshop:
         return _believed(answer.found, name, folder)
 
     async def _ask(self, request: bytes, folder: Path) -> bytes:
-        """What a process answers; empty if it fails, however it fails."""
-        process: asyncio.subprocess.Process | None = None
+        """What a process answers; empty if it fails, however it fails. Raises TimeoutError."""
+        try:
+            # Not by the event loop, which would fork: with a worker's memory that stops everybody for up to 0.1 s.
+            # This waits for the new program alone to begin, a fraction of a millisecond.
+            process = subprocess.Popen(  # noqa: ASYNC220, S603  # as said above
+                [sys.executable, "-I", takeapart.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TimeoutError("no process") from error
+        hearing = asyncio.get_running_loop().run_in_executor(self._ears, _hear, process, request)
         try:
             async with asyncio.timeout(self._seconds):
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-I",
-                    takeapart.__file__,
-                    stdin=asyncio.subprocess.PIPE,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.DEVNULL,
-                    cwd=folder,
-                    env=_environment(),
-                    start_new_session=True,
-                )
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(request)
-                process.stdin.close()
-                said = b""
-                while piece := await process.stdout.read(LARGEST_ANSWER):
-                    said += piece
-                    if len(said) > LARGEST_ANSWER:
-                        return b""
-                return said if await process.wait() == 0 else b""
-        except (TimeoutError, OSError):
-            return b""
+                return await asyncio.shield(hearing)
         finally:
-            if process is not None:
-                await _end(process)
+            # Have it gone, and whatever it started; then nothing keeps the thread from its end.
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(hearing)
 
     def _refusal(self, answer: _Answer) -> Refused:
         if answer.refused == "picture_too_large":
@@ -184,12 +187,21 @@ def _environment() -> dict[str, str]:
     return {**passed_on, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Have it gone, and whatever it started."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
+def _hear(process: "subprocess.Popen[bytes]", request: bytes) -> bytes:
+    """Ask, and wait for the process to end: its answer, or nothing if it went wrong or talks too much."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said = b""
+    try:
+        with process.stdout, contextlib.suppress(OSError):
+            with process.stdin:
+                process.stdin.write(request)
+            said = process.stdout.read(LARGEST_ANSWER + 1)
+    finally:
+        if len(said) > LARGEST_ANSWER:
+            process.kill()
+        process.wait()
+    return said if process.returncode == 0 and len(said) <= LARGEST_ANSWER else b""
 
 
 def _believed(found: _Found, name: str, folder: Path) -> Found:

@@ -77,9 +77,13 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
 
 
 class FullStorage:
-    """Speaks as an S3 storage does that has no room left: lists nothing, takes nothing."""
+    """Speaks as an S3 storage does that has no room left: lists nothing, takes nothing.
 
-    def __init__(self, status: int, code: str) -> None:
+    If it is `dead`, it answers so whatever it is asked.
+    """
+
+    def __init__(self, status: int, code: str, *, dead: bool = False) -> None:
+        self._dead = dead
         self._status = status
         self._code = code
         self.asked: list[str] = []
@@ -100,10 +104,10 @@ class FullStorage:
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(f"{request.method} {request.path_qs}")
         await request.read()
-        if request.method == "GET":
+        if request.method == "GET" and not self._dead:
             listing = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></ListBucketResult>'
             return web.Response(text=listing, content_type="application/xml")
-        if request.method == "DELETE":
+        if request.method == "DELETE" and not self._dead:
             return web.Response(status=204)
         said = f"<Error><Code>{self._code}</Code><Message>No room.</Message></Error>"
         return web.Response(status=self._status, text=said, content_type="application/xml")

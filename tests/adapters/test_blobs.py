@@ -829,3 +829,29 @@ async def test_any_other_refusal_is_a_storage_that_is_unavailable(tmp_path: Path
     with pytest.raises(StorageUnavailable, match="SignatureDoesNotMatch"):
         await blobs.open()
     await refusing.stop()
+
+
+@pytest.mark.parametrize("number", [416, 507])
+async def test_a_number_in_a_name_is_no_answer_of_the_storage(tmp_path: Path, number: int) -> None:
+    """What cannot be read now is neither at its end nor without room, wherever in a file or a bucket it lies."""
+    dead = await FullStorage(503, "SlowDown", dead=True).start()
+    url = f"s3://bucket-{number}/p/{number}"
+    blobs = S3Blobs(url, tmp_path, endpoint=dead.url, region="us-east-1", key="k", secret="s")
+    name = f"parts/file.{number}.id"
+    with pytest.raises(StorageUnavailable, match="503"):
+        await whole(blobs, f"{name}/part")
+    with pytest.raises(StorageUnavailable, match="503"):
+        await blobs.size(f"{name}/part")
+    with pytest.raises(StorageUnavailable, match="503"):
+        await blobs.remove(name)
+    with pytest.raises(StorageUnavailable, match="503"):
+        await blobs.put(f"{name}/part", spooled(blobs, b"x"))
+    await dead.stop()
+
+
+@pytest.mark.parametrize("after", ["416.2ms", "507.9ms"])
+def test_how_long_an_answer_took_does_not_matter(after: str) -> None:
+    """The library tells the time as well, in the same words."""
+    asked = f"Error performing GET http://s/b/x in {after}"
+    meant = s3._meant(OSError(f"{asked} - Server returned non-2xx status code: 503 Service Unavailable: "))
+    assert type(meant) is StorageUnavailable

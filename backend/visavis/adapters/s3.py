@@ -45,9 +45,14 @@ _SLOWEST = 250_000
 """Bytes per second under which a storage counts as away."""
 _FRESH = 2.0
 """Seconds for which an answer shows that the storage is there, and silence that it is away."""
-_FULL = re.compile(r"\b507\b|InsufficientStorage|StorageFull|QuotaExceeded|InsufficientCapacity")
+_STATUS = re.compile(r"\bnon-2xx status code: (\d{3})\b")
+_CODE = re.compile(r"<Code>\s*([A-Za-z]+)\s*</Code>")
+"""In an error of the library, which has words only: names of blobs, which have neither spaces nor brackets, and times
+are among them.
+"""
+_FULL = re.compile(r"507|.*(InsufficientStorage|StorageFull|QuotaExceeded|InsufficientCapacity).*")
 """How storages say that there is no room: MinIO, Ceph and others; Amazon's never is full."""
-_NOTHING = re.compile(r"\b416\b|InvalidRange")
+_NOTHING = re.compile(r"416|InvalidRange")
 
 T = TypeVar("T")
 
@@ -60,10 +65,20 @@ def _parts(name: str, count: int) -> str:
     return name
 
 
+class _NothingThere(StorageUnavailable):
+    """The blob has no bytes from there on."""
+
+
 def _meant(error: Exception) -> Exception:
     """What an error of the library says, in the port's words."""
-    said = f"{type(error).__name__}: {error}"[:500]
-    return StorageFull(said) if _FULL.search(str(error)) else StorageUnavailable(said)
+    said = str(error)
+    answers = [*_STATUS.findall(said), *_CODE.findall(said)]
+    meant: type[Exception] = StorageUnavailable
+    if any(_FULL.fullmatch(answer) for answer in answers):
+        meant = StorageFull
+    elif any(_NOTHING.fullmatch(answer) for answer in answers):
+        meant = _NothingThere
+    return meant(f"{type(error).__name__}: {said}"[:500])
 
 
 class S3Blobs:
@@ -161,10 +176,10 @@ class S3Blobs:
                 content = memoryview(await self._ask(found.bytes_async))
             except FileNotFoundError as error:
                 raise (_meant(error) if "if_match" in options else KeyError(name)) from None
-            except StorageUnavailable as error:
-                if _NOTHING.search(str(error)):  # from there on
-                    return
-                raise
+            except _NothingThere:
+                if "if_match" in options:  # it was longer a moment ago
+                    raise
+                return
             for at in range(0, len(content), _PIECE):
                 yield bytes(content[at : at + _PIECE])
             start += len(content)

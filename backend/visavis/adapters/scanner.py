@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from aiofiles.threadpool import wrap
 
+from visavis.contract import Refused
 from visavis.core.ports import ScannerUnavailable
 
 PIECE = 64 * 1024
@@ -30,28 +31,44 @@ class Clamd:
         self._seconds = seconds
 
     async def clean(self, path: Path) -> bool:
-        """Whether nothing was found in the file. Raises ScannerUnavailable.
+        """Whether nothing was found in the file. Raises ScannerUnavailable for what may heal.
 
-        What clamd will not look through to its end, for it is larger than its StreamMaxLength, is not called clean.
+        What clamd will not look through to its end, for it is larger than its StreamMaxLength, is not called clean,
+        however often it is asked: Refused, file_too_large. clamd does not say what its limit is.
         """
         async with self._talk(self._seconds) as (reader, writer):
-            writer.write(b"zINSTREAM\0")
-            # clamd answers before the end, and hangs up, when it has had enough; that answer is worth having.
-            with contextlib.suppress(ConnectionError):
-                # Opened at once: who is cancelled while a thread opens a file never gets to close it.
-                with path.open("rb") as opened:
-                    file = wrap(opened)
-                    while piece := await file.read(PIECE):
-                        writer.write(len(piece).to_bytes(4) + piece)
-                        await writer.drain()
-                writer.write(bytes(4))
-                await writer.drain()
-            told = await _answer(reader)
+            # clamd answers before the end, and hangs up, when it has had enough. That answer is worth having: it is
+            # listened for from the beginning, for what was not heard before the connection broke is lost with it.
+            hearing = asyncio.get_running_loop().create_task(_answer(reader))
+            hearing.add_done_callback(lambda heard: heard.cancelled() or heard.exception())
+            try:
+                with contextlib.suppress(ConnectionError):
+                    await self._send(path, writer, hearing)
+                told = await hearing
+            finally:
+                hearing.cancel()
         if told == "stream: OK":
             return True
         if told.startswith("stream: ") and told.endswith(" FOUND"):
             return False
+        if told.startswith("INSTREAM size limit exceeded"):
+            raise Refused("file_too_large")
         raise ScannerUnavailable(told)
+
+    @staticmethod
+    async def _send(path: Path, writer: asyncio.StreamWriter, hearing: "asyncio.Task[str]") -> None:
+        """Stream the file, unless the answer is there before its end."""
+        writer.write(b"zINSTREAM\0")
+        # Opened at once: who is cancelled while a thread opens a file never gets to close it.
+        with path.open("rb") as opened:
+            file = wrap(opened)
+            while piece := await file.read(PIECE):
+                if hearing.done():
+                    return
+                writer.write(len(piece).to_bytes(4) + piece)
+                await writer.drain()
+        writer.write(bytes(4))
+        await writer.drain()
 
     async def ping(self) -> None:
         """Prove that it answers. Raises ScannerUnavailable."""

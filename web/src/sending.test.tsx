@@ -2,9 +2,9 @@
 import { act } from "react";
 import { createRoot } from "react-dom/client";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { App } from "../../App";
-import { fakeVisavis, SCENES } from "../../gallery-scenes";
-import type { Visavis } from "../../model";
+import { App } from "./App";
+import { fakeVisavis, SCENES } from "./gallery-scenes";
+import type { Visavis } from "./model";
 
 vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true);
 vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener: () => undefined, removeEventListener: () => undefined }));
@@ -27,7 +27,7 @@ const settle = () => new Promise((resolve) => setTimeout(resolve, 20));
 async function there(testid: string) {
   for (let turn = 0; turn < 300 && by(testid) === null; turn += 1) await act(settle);
 }
-const by = <T extends HTMLElement>(testid: string) => page.querySelector<T>(`[data-testid="${testid}"]`);
+const by = (testid: string) => page.querySelector<HTMLElement>(`[data-testid="${testid}"]`);
 const press = (control: Element | null) => act(() => void control?.dispatchEvent(new MouseEvent("click", { bubbles: true })));
 
 beforeEach(async () => {
@@ -36,8 +36,8 @@ beforeEach(async () => {
   root = createRoot(page);
   await act(async () => {
     root.render(<App visavis={visavis} />);
-    await import("../Conversation");
-    await import("./parts");
+    await import("./screens/Conversation");
+    await import("./screens/files/parts");
     await settle();
   });
   await there("composer");
@@ -72,6 +72,7 @@ async function bring(type: "drop" | "dragover" | "paste", { files = [], text = "
 
 const cat = new File(["cat"], "cat.png", { type: "image/png" });
 const notes = new File(["notes"], "notes.pdf", { type: "application/pdf" });
+const written = () => page.querySelector<HTMLTextAreaElement>("[data-testid=composer]")?.value;
 const captions = () => [...page.querySelectorAll<HTMLTextAreaElement>("[data-testid=tray-caption]")].map(({ value }) => value);
 
 test("the draft goes with the first file that can go, and only once it is sent", async () => {
@@ -84,14 +85,14 @@ test("the draft goes with the first file that can go, and only once it is sent",
   press(page.querySelector("dialog[open] button"));
   expect(by("tray")).toBeNull();
   expect(share).not.toHaveBeenCalled();
-  expect(by<HTMLTextAreaElement>("composer")?.value).toBe("look at\nthis ");
+  expect(written()).toBe("look at\nthis ");
   await bring("drop", { files: [notes, cat] });
-  act(() => by<HTMLFormElement>("tray")?.requestSubmit());
+  act(() => page.querySelector<HTMLFormElement>("[data-testid=tray]")?.requestSubmit());
   expect(share.mock.calls[0]?.[0]).toMatchObject([
     { file: notes, text: "look at\nthis", replyTo: null },
     { file: cat, text: "", replyTo: null },
   ]);
-  expect(by<HTMLTextAreaElement>("composer")?.value).toBe("");
+  expect(written()).toBe("");
   expect(visavis.conversation.get()?.draft).toBe("");
 });
 
@@ -99,8 +100,8 @@ test("the draft stays where the file it was to go with is taken out, or it is to
   act(() => visavis.setDraft("words"));
   await bring("drop", { files: [notes, cat] });
   press(by("tray-remove"));
-  act(() => by<HTMLFormElement>("tray")?.requestSubmit());
-  expect(by<HTMLTextAreaElement>("composer")?.value).toBe("words");
+  act(() => page.querySelector<HTMLFormElement>("[data-testid=tray]")?.requestSubmit());
+  expect(written()).toBe("words");
   act(() => visavis.setDraft("x".repeat(4_001)));
   await bring("drop", { files: [notes] });
   expect(captions()).toEqual([""]);
@@ -120,7 +121,7 @@ test("the first of several files answers, and the reply is over", async () => {
   const share = vi.spyOn(visavis, "share");
   const id = answer();
   await bring("drop", { files: [notes, cat] });
-  act(() => by<HTMLFormElement>("tray")?.requestSubmit());
+  act(() => page.querySelector<HTMLFormElement>("[data-testid=tray]")?.requestSubmit());
   expect(share.mock.calls[0]?.[0].map(({ replyTo }) => replyTo)).toEqual([id, null]);
   expect(page.querySelector("[aria-label='Don’t reply']")).toBeNull();
 });

@@ -288,7 +288,7 @@ class Files:
         return upload
 
     async def _look_for_room(self) -> None:
-        left = [self._spool.free(), await self._blobs.free()]
+        left = [await self._spool.free(), await self._blobs.free()]
         if any(free is not None and free < self._rules.files_free_bytes for free in left):
             raise Refused("storage_full")
 

@@ -507,7 +507,7 @@ class Passes(Protocol):
 class Spool(Protocol):
     """Files on their way, on this machine. Methods that write raise StorageFull; all raise StorageUnavailable."""
 
-    def free(self) -> int:
+    async def free(self) -> int:
         """Bytes left on its disk."""
 
     async def write(self, pieces: AsyncIterator[bytes]) -> tuple[Path, int]:

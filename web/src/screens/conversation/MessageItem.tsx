@@ -56,7 +56,8 @@ export const MessageItem = memo(function MessageItem(props: Props) {
       tabIndex={stop ? 0 : -1}
       onFocus={() => actions.choose(message.id, "focus")}
       onKeyDown={(event) => actions.keyDown(event, message)}
-      onPointerEnter={(event: PointerEvent) => event.pointerType === "mouse" && actions.choose(message.id, "hover")}
+      // Not by entering: it may have come to lie under a pointer that rests.
+      onPointerMove={(event: PointerEvent) => event.pointerType === "mouse" && !chosen && actions.choose(message.id, "hover")}
       className={`group flex animate-said flex-col rounded-2xl ${mine ? "items-end" : "items-start"} ${first ? "mt-4" : "mt-1"}`}
     >
       <span className="sr-only">{mine ? t("chat.youSaid") : t("chat.theySaid", { name: partnerName })}: </span>

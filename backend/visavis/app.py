@@ -20,7 +20,6 @@ from visavis.adapters.metrics import Metrics
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
 from visavis.adapters.redis import DirectedBus, Ledger, Recorders, State, connect
-from visavis.adapters.s3 import S3Blobs
 from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
@@ -60,6 +59,8 @@ MODES: tuple[Mode, ...] = ("text", "voice", "video")
 """In the order they are offered."""
 LINGER_SECONDS = 1.0
 """For which the rest of a refused body is read, so that its sender gets to see the answer."""
+READ_AHEAD_BYTES = 16_384
+"""Of a body that is read piece by piece: with many uploads at once it counts as often."""
 DRAIN_SECONDS = 3.0
 RECORDERS_SAY = {
     "running": "Recordings under way, on all recorders.",
@@ -248,7 +249,13 @@ class Visavis:
             ends(files.stop)
         application = http.application()
         gateway.attach(application)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, lingering_time=LINGER_SECONDS)
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            shutdown_timeout=1,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=READ_AHEAD_BYTES,
+        )
         await runner.setup()
         ends(runner.cleanup)
         ends(matchmaker.stop)
@@ -410,6 +417,9 @@ def storage(s: Settings, data_dir: Path) -> Blobs | None:
         return None
     if s.files_url.startswith("s3://"):
         try:
+            # Only who uses it pays for its client.
+            from visavis.adapters.s3 import S3Blobs  # noqa: PLC0415  # as said above
+
             return S3Blobs(
                 s.files_url,
                 data_dir / "spool",

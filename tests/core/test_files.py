@@ -168,6 +168,15 @@ class House:
                 raise
             return False
 
+    async def dies(self, files: Files) -> None:
+        """A worker goes without a word."""
+
+        async def silent(*_: str) -> None:
+            return
+
+        files._give_back = silent  # type: ignore[method-assign]
+        await files.stop()
+
     async def sweep(self, files: Files) -> None:
         """As if the next one were due."""
         await self.redis.delete("v:sweeping")
@@ -409,8 +418,12 @@ async def test_taken_back_it_is_gone_for_all_at_once(house: House) -> None:
     await files.take_back(house.a, file)
     assert not await house.sees(files, house.b, file)
     assert not await house.sees(files, house.a, file)
-    assert house.lying() == []
     assert (await refusal(files.take_back(house.a, file))).code == "no_such_file"
+    await house.sweep(files)
+    assert house.lying() != [], "a report may still name it"
+    house.now += HOUR_MS
+    await house.sweep(files)
+    assert house.lying() == []
     file = await house.begin(files, 5)
     await files.append(house.a, file, 0, pieces(b"123"))
     await files.take_back(house.a, file)
@@ -429,7 +442,7 @@ async def test_who_has_gone_from_the_conversation_gets_nothing_more(house: House
 
 
 async def test_when_all_have_gone_the_bytes_go_with_the_next_sweep(house: House) -> None:
-    """Also those of an upload that still runs, which can add nothing any more."""
+    """Also those of an upload that still runs, which can add nothing; what was shared, once no report can name it."""
     files = house.worker()
     file = await house.ready(files)
     running = await house.begin(files, 10)
@@ -441,6 +454,9 @@ async def test_when_all_have_gone_the_bytes_go_with_the_next_sweep(house: House)
     await house.state.end(house.conversation, house.b.id)
     assert not await house.sees(files, house.b, file)
     assert (await refusal(files.append(house.a, running, 5, pieces(b"67890")))).code == "no_such_file"
+    await house.sweep(files)
+    assert [name.split("/")[0] for name in house.lying()] == ["files", "files"], "main and thumb, for a report"
+    house.now += HOUR_MS + 1000
     await house.sweep(files)
     assert house.lying() == []
     assert await house.redis.zcard("v:files") == 0
@@ -520,6 +536,7 @@ async def test_one_worker_sweeps_at_a_time_and_storage_that_is_away_is_no_reason
         patched.setattr(house.blobs, "remove", away)
         await files.take_back(house.a, file)
         assert not await house.sees(files, house.b, file)
+        house.now += HOUR_MS
         await house.sweep(files)
     assert house.lying() != []
     await files.sweep()
@@ -561,10 +578,11 @@ async def test_a_check_is_taken_over_from_a_worker_that_died(
         await house.sweep(living)
         await asyncio.sleep(0.1)
     assert sound.seen == []
-    await dying.stop()
+    await house.dies(dying)
     if by == "the sweep":
         async with asyncio.timeout(5):
             while not sound.seen:
+                house.now += 15_000
                 await house.sweep(living)
                 await asyncio.sleep(0.05)
     assert (await settled(living, house.a, file)).phase == "ready"
@@ -582,7 +600,7 @@ async def test_a_file_that_no_worker_survives_is_given_up(house: House, monkeypa
     file = await house.upload(first)
     for n in range(3):
         await asyncio.wait_for(stuck.began.wait(), 5)
-        await house.made[-1].stop()
+        await house.dies(house.made[-1])
         await asyncio.sleep(0.1)
         stuck.began.clear()
         if n < 2:
@@ -590,6 +608,61 @@ async def test_a_file_that_no_worker_survives_is_given_up(house: House, monkeypa
     state = await settled(house.worker(), house.a, file)
     assert (state.phase, state.problem) == ("refused", "file_unreadable")
     assert len(stuck.seen) == 3
+
+
+async def test_a_worker_that_stops_gives_its_checks_back(house: House) -> None:
+    """At once, however often, and none of it is the file's fault."""
+    stuck = Workshop()
+    stuck.may.clear()
+    file = await house.upload(house.worker(stuck))
+    for _ in range(rules_of.MOST_TRIES + 1):
+        await asyncio.wait_for(stuck.began.wait(), 5)
+        stuck.began.clear()
+        await house.made[-1].stop()
+        house.worker(stuck)._check_soon(file)
+    stuck.may.set()
+    async with asyncio.timeout(5):
+        assert (await settled(house.made[-1], house.a, file)).phase == "ready"
+
+
+async def test_who_has_lost_the_lease_of_a_check_removes_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has made the file ready meanwhile: the refusal of the first comes too late to matter."""
+    monkeypatch.setattr(rules_of, "RENEW", 60)
+    monkeypatch.setattr(rules_of, "LEASE_MS", 200)
+    slow = Workshop()
+    slow.may.clear()
+    slow.refusal = Refused("file_unreadable")
+    late, other = house.worker(slow), house.worker()
+    file = await house.upload(late)
+    await asyncio.wait_for(slow.began.wait(), 5)
+    await asyncio.sleep(0.3)
+    assert (await settled(other, house.a, file)).phase == "ready"
+    slow.may.set()
+    await asyncio.gather(*late._checks.values())
+    assert await house.sees(other, house.b, file)
+    assert (await other.state(house.a, file)).phase == "ready"
+
+
+async def test_a_part_that_is_added_twice_counts_once(house: House) -> None:
+    """As when the answer was lost on the way and the client of Redis asks again."""
+    ledger = Ledger(house.redis)
+    file = await house.begin(house.worker(), 10)
+    told = {"now": house.now, "give_up_at": house.now + 1000, "check_at": house.now + 1000, "most": 64}
+    for _ in range(2):
+        assert await ledger.append(file, 0, 5, "parts/one", **told) == (5, True)
+    assert await ledger.append(file, 0, 5, "parts/two", **told) == (5, False)
+    upload = await ledger.upload(file)
+    assert upload is not None
+    assert upload.parts == ("parts/one",)
+
+
+async def test_an_upload_in_countless_small_pieces_begins_anew(house: House) -> None:
+    """So many as a bad network makes are taken; a file for each byte is not."""
+    files = house.worker()
+    file = await house.begin(files, 1000)
+    for at in range(rules_of.MOST_PARTS):
+        assert await files.append(house.a, file, at, pieces(b"x")) == at + 1
+    assert (await refusal(files.append(house.a, file, rules_of.MOST_PARTS, pieces(b"x")))).code == "no_such_file"
 
 
 async def test_a_refused_file_leaves_no_bytes_and_says_why(house: House) -> None:
@@ -621,7 +694,8 @@ async def test_nothing_is_handed_out_before_the_scanner_has_called_it_clean(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scanner that is away holds files back; what it finds something in is gone."""
-    monkeypatch.setattr(rules_of, "SCAN_PAUSES", (0.05,) * 20)
+    monkeypatch.setattr(rules_of, "SCAN_PAUSES", (0.05,) * 3)
+    monkeypatch.setattr(rules_of, "OFFER_AGAIN", 0.1)
     scanner, workshop = Scanner(), Workshop()
     scanner.answers = [ScannerUnavailable()]
     files = house.worker(workshop, scanner)
@@ -639,6 +713,7 @@ async def test_nothing_is_handed_out_before_the_scanner_has_called_it_clean(
     assert not await house.sees(files, house.b, found)
     assert b"EICAR" not in workshop.seen
     scanner.answers = [ScannerUnavailable()]
+    monkeypatch.setattr(rules_of, "PATIENCE_MS", 0)
     state = await settled(files, house.a, await house.upload(files))
     assert (state.phase, state.problem) == ("refused", "unavailable")
     assert len(house.lying()) == 2
@@ -699,16 +774,20 @@ async def test_a_file_taken_back_while_it_is_checked_does_not_come_back(house: H
 async def test_what_a_report_keeps_outlives_the_file_and_not_its_own_time(house: House) -> None:
     """Whose it was is said; what is gone, or was never shared there, is said to be missing."""
     files = house.worker(evidence_seconds=1000)
-    mine, gone = await house.ready(files, b"mine"), await house.ready(files, b"gone")
+    mine, back, gone = [await house.ready(files, data) for data in (b"mine", b"back", b"gone")]
     await files.take_back(house.a, gone)
-    kept = await files.keep("report", house.conversation, house.a.id, [mine, gone, new_id()])
-    assert [(one.id == mine, one.kept) for one in kept] == [(True, True), (False, False), (False, False)]
+    house.now += HOUR_MS
+    await house.sweep(files)
+    await files.take_back(house.a, back)
+    kept = await files.keep(house.conversation, house.a.id, [mine, back, gone, new_id()])
+    assert [one.kept for one in kept] == [True, True, False, False], "what was taken back just now is no escape"
     assert (kept[0].mine, kept[0].bytes, kept[0].kind) == (True, 4, "document")
-    assert not (await files.keep("other", new_id(), house.a.id, [mine]))[0].kept
+    assert not (await files.keep(new_id(), house.a.id, [mine]))[0].kept
+    assert all(one.kept for one in await files.keep(house.conversation, house.a.id, [mine, back]))
     house.now += DAY_MS
     await house.sweep(files)
-    assert [piece async for piece in house.blobs.read(f"kept/report/{mine}")] == [b"mine"]
-    assert [name.split("/")[0] for name in house.lying()] == ["kept"]
+    assert [piece async for piece in house.blobs.read(f"kept/{mine}/main")] == [b"mine"]
+    assert [name.split("/")[0] for name in house.lying()] == ["kept", "kept"], "once each, whoever names it how often"
     aged(house, 1001)
     await house.sweep(files)
     assert house.lying() == []

@@ -52,6 +52,7 @@ from visavis.core.matching import Ticket
 from visavis.core.ports import (
     Beat,
     Connected,
+    Dropped,
     Member,
     Proposal,
     Record,
@@ -67,7 +68,7 @@ log = logging.getLogger(__name__)
 _LUA = Path(__file__).parent / "lua"
 # A script that frees memory or only marks things must run when memory is full, and so must the lease, without
 # which everybody would be away; the others are refused whole before they begin: nothing is left half done.
-_ALLOW_OOM = {"beat", "call", "disconnect", "end", "file_drop", "leave", "reap", "release", "touch"}
+_ALLOW_OOM = {"beat", "call", "disconnect", "end", "file_drop", "file_sweep", "leave", "reap", "release", "touch"}
 
 ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000
@@ -572,10 +573,12 @@ class Ledger:
         said: Literal["ok", "lost", "gone"] = (await self._run("file_checked", file, token, *told, due)).decode()
         return said
 
-    async def drop(self, file: str, now: int, *, owner: str = "") -> tuple[str, ...] | Literal["stays", "check"]:
+    async def drop(self, file: str, now: int, *, owner: str = "") -> Dropped:
         found: bytes | None = await self._run("file_drop", file, owner, now)
         if found is None:
             return "stays"
+        if found == b"held":
+            return "held"
         return "check" if found == b"check" else tuple(found.decode().split())
 
     async def forget(self, file: str) -> None:
@@ -596,4 +599,4 @@ class Ledger:
         return [one.decode() for one in found]
 
     async def sweeps(self, ms: int) -> bool:
-        return bool(await _asked(self._redis.set("v:sweeping", "1", nx=True, px=ms)))
+        return bool(await self._run("file_sweep", ms))

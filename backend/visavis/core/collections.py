@@ -12,7 +12,7 @@ REPORTS = Collection(
 `at`: ms since the epoch. `conversation`: its id. `reporter`, `reported`: devices. `reason`: a code of the contract.
 `words`: what the reporter wrote. `messages`: those the reporter chose to show, a list of {id, mine, text, at}.
 `files`: those the reporter chose, a list of {id, kind, name, type, bytes, mine, kept}; of those that were gone already,
-{id, kept: false}. What is kept lies among the blobs as `kept/{report}/{file}`.
+{id, kept: false}. What is kept lies among the blobs as `kept/{file}/main`.
 `status`: "open" until a moderator has decided.
 """
 

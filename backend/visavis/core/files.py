@@ -7,7 +7,6 @@ A worker may die anywhere: what it was checking another takes over, and what it 
 """
 
 import asyncio
-import contextlib
 import logging
 import re
 import time
@@ -51,8 +50,9 @@ from visavis.core.ports import (
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 4_000_000
-MOST_PARTS = 2000
-"""Parts of an upload: one is a PATCH, or what arrived of it."""
+MOST_PARTS = 64
+"""Parts of an upload, and one more for each PART_BYTES that have arrived. One is a PATCH, or what arrived of it."""
+PART_BYTES = 16_384
 NEWS_SECONDS = 15.0
 """For which an answer waits while a file is checked."""
 LOOK = 0.15
@@ -68,8 +68,11 @@ PATIENCE_MS = 600_000
 """A file that could not be checked for this long is refused."""
 REMEMBERED_MS = 3_600_000
 """For which it can be asked why a file was refused."""
-SCAN_PAUSES = (1.0, 2.0, 4.0, 8.0, *(15.0 for _ in range(16)))
-"""Seconds between attempts to reach the scanner: some four minutes together."""
+SCAN_PAUSES = (1.0, 2.0)
+"""Seconds between attempts to reach the scanner before others get their turn; then the file is looked at later."""
+MOST_GROWTH = 4
+"""What is made of a file may be so many times as large, and GROWTH_BYTES more."""
+GROWTH_BYTES = 4_000_000
 LOOSE_SECONDS = 3600
 """What lies about this much longer than it could be of use is removed, whoever it belonged to."""
 DUE_AT_ONCE = 1000
@@ -151,6 +154,7 @@ class Files:
         self._slots = asyncio.Semaphore(rules.file_checks_at_once)
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._sweeping: asyncio.Task[None] | None = None
+        self._errands = tasks.Errands("file_check_not_given_back", StateUnavailable)
         self.limits = FileLimits(
             bytes=rules.file_bytes,
             per_minute=rules.files_per_minute,
@@ -167,6 +171,7 @@ class Files:
     async def stop(self) -> None:
         """End what runs; a check that was under way is taken over by another worker."""
         await tasks.end([*([self._sweeping] if self._sweeping else []), *self._checks.values()])
+        await self._errands.settle()
 
     # ------------------------------------------------------------------ uploading
 
@@ -204,7 +209,8 @@ class Files:
     async def append(self, guest: Guest, file: str, offset: int, pieces: AsyncIterator[bytes]) -> int:
         """Add what `pieces` bring, as far as they come; gives the offset that stands then.
 
-        Nothing of it is added if they are more than was announced, or if something else was added meanwhile.
+        Nothing of it is added if they are more than was announced or may come at once, or if something else was added
+        meanwhile.
         Raises Refused: no_such_file, offset_mismatch, file_too_large, storage_full.
         """
         upload = await self._own(guest, file)
@@ -214,11 +220,15 @@ class Files:
 
         async def announced() -> AsyncIterator[bytes]:
             left = upload.bytes - offset
+            most = min(left, CHUNK_BYTES)
             async for piece in pieces:
-                left -= len(piece)
-                if left < 0:
-                    raise Refused("file_too_large", limit=upload.bytes)
+                most -= len(piece)
+                if most < 0:
+                    refused = Refused("file_too_large", limit=upload.bytes)
+                    raise refused if left <= CHUNK_BYTES else Refused("too_large", limit=CHUNK_BYTES)
                 yield piece
+                # Not to be kept while the next one is waited for.
+                del piece
 
         part = f"parts/{file}.{offset}.{new_id()}"
         try:
@@ -238,7 +248,7 @@ class Files:
             now=now,
             give_up_at=self._given_up_at(now),
             check_at=now + LEASE_MS,
-            most=MOST_PARTS,
+            most=MOST_PARTS + offset // PART_BYTES,
         )
         if appended is None or not appended[1]:
             await self._blobs.remove(part)
@@ -276,9 +286,10 @@ class Files:
         """Give an upload up, or take a file away from everybody. Raises Refused."""
         await self._own(guest, file)
         dropped = await self._ledger.drop(file, self._clock(), owner=guest.id)
-        if isinstance(dropped, str):
+        if dropped == "stays":
             raise Refused("no_such_file")
-        await self._clear(file, dropped)
+        if not isinstance(dropped, str):
+            await self._clear(file, dropped)
 
     async def _own(self, guest: Guest, file: str) -> Upload:
         upload = await self._ledger.upload(file) if _ID.fullmatch(file) else None
@@ -311,11 +322,18 @@ class Files:
                 upload = await self._ledger.upload(file) if tries else None
                 if upload is not None:
                     await self._settle(upload, token, await self._outcome(upload, token, tries))
+        except asyncio.CancelledError:
+            # This worker stops, which is no fault of the file's: another may go on at once.
+            self._errands.send(self._give_back(file, token))
+            raise
         except (StateUnavailable, StorageUnavailable) as error:
             # The sweep comes back to it, or whoever asks for it next.
             log.info("file_check_postponed", extra={"why": type(error).__name__})
         except Exception:
             log.exception("file_check_failed")
+
+    async def _give_back(self, file: str, token: str) -> None:
+        await self._ledger.checked(file, token, None, 0)
 
     async def _outcome(self, upload: Upload, token: str, tries: int) -> SharedFile | Refused | None:
         """What members get, or why they get nothing; None if that cannot be found out now."""
@@ -323,17 +341,23 @@ class Files:
             log.error("file_check_given_up")
             return Refused("file_unreadable")
         working = asyncio.get_running_loop().create_task(self._examine(upload))
+        renewed = time.monotonic()
         try:
             while not (await asyncio.wait({working}, timeout=RENEW))[0]:
-                with contextlib.suppress(StateUnavailable):
+                try:
                     if not await self._ledger.check(upload.file, token, LEASE_MS):
+                        return None
+                    renewed = time.monotonic()
+                except StateUnavailable:
+                    if time.monotonic() - renewed > LEASE_MS / 1000:
+                        # Somebody else may be at it.
                         return None
             return working.result()
         except Refused as refused:
             return refused
         except StorageFull:
             return Refused("storage_full")
-        except (StorageUnavailable, ScannerUnavailable) as error:
+        except (StorageUnavailable, ScannerUnavailable, TimeoutError) as error:
             log.warning("file_check_postponed", extra={"why": type(error).__name__})
             return None if self._clock() - upload.since < PATIENCE_MS else Refused("unavailable")
         finally:
@@ -341,13 +365,13 @@ class Files:
 
     async def _settle(self, upload: Upload, token: str, outcome: SharedFile | Refused | None) -> None:
         now = self._clock()
-        if isinstance(outcome, Refused):
-            # Before anybody is told that they are gone.
-            await self._blobs.remove(f"files/{upload.file}")
         due = now + REMEMBERED_MS if isinstance(outcome, Refused) else upload.expires_at
         said = await self._ledger.checked(upload.file, token, outcome, due)
         if said == "ok" and outcome is not None:
             self._meter.count("files_uploaded", outcome=outcome.code if isinstance(outcome, Refused) else "ready")
+            if isinstance(outcome, Refused):
+                # Not before: who is no longer in charge of it has nothing to remove.
+                await self._blobs.remove(f"files/{upload.file}")
             await self._remove_parts(upload.parts)
         elif said == "gone":
             await self._blobs.remove(f"files/{upload.file}")
@@ -364,12 +388,15 @@ class Files:
             found = await self._workshop.examine(path, upload.name, folder, voice=upload.voice)
             if found.kind not in self._rules.file_kinds:
                 raise Refused("kind_refused", kind=found.kind)
+            made = await self._spool.size(found.main)
+            if made > MOST_GROWTH * upload.bytes + GROWTH_BYTES:
+                raise Refused("file_unreadable")
             shared = SharedFile(
                 id=upload.file,
                 kind=found.kind,
                 name=_named(upload.name, found.suffix),
                 type=found.type,
-                bytes=await self._spool.size(found.main),
+                bytes=made,
                 expires_at=upload.expires_at,
                 width=found.width,
                 height=found.height,
@@ -411,7 +438,7 @@ class Files:
                 return
             except ScannerUnavailable:
                 if pause is None:
-                    raise Refused("unavailable") from None
+                    raise
                 await asyncio.sleep(pause)
 
     # ------------------------------------------------------------------ handing out
@@ -449,20 +476,26 @@ class Files:
 
     # ------------------------------------------------------------------ evidence
 
-    async def keep(self, report: str, conversation: str, guest: str, files: Collection[str]) -> list[Kept]:
-        """Copy those of the files that are still there, for moderators to look at; `guest` is the reporter."""
+    async def keep(self, conversation: str, guest: str, files: Collection[str]) -> list[Kept]:
+        """Copy those of the files that are still there, for moderators to look at; `guest` is the reporter.
+
+        A file is kept once, however many reports name it, and also if it was taken back or everybody has left, as long
+        as a report is taken.
+        """
         kept = {file: Kept(file, kept=False) for file in files}
 
         async def keep(file: str) -> None:
             upload = await self._ledger.upload(file)
-            if upload is None or upload.conversation != conversation or upload.phase != "ready":
+            if upload is None or upload.conversation != conversation or upload.phase not in ("ready", "gone"):
                 return
             shared = upload.shared
             if shared is None or upload.expires_at <= self._clock():
                 return
             there = False
             try:
-                await self._blobs.copy(f"files/{file}/main", f"kept/{report}/{file}")
+                if await self._blobs.size(f"kept/{file}/main") is None:
+                    await self._look_for_room()
+                    await self._blobs.copy(f"files/{file}/main", f"kept/{file}/main")
                 there = True
             except KeyError:
                 pass
@@ -480,11 +513,6 @@ class Files:
                     # The report matters more than what goes with it.
                     log.warning("evidence_not_kept", extra={"why": type(error).__name__})
         return list(kept.values())
-
-    async def discard(self, report: str) -> None:
-        """Remove what was kept for a report that does not exist."""
-        with contextlib.suppress(StorageFull, StorageUnavailable):
-            await self._blobs.remove(f"kept/{report}")
 
     # ------------------------------------------------------------------ sweeping
 

@@ -429,6 +429,10 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     shared: SharedFile | None = None
 
 
+Dropped = tuple[str, ...] | Literal["stays", "check", "held"]
+"""See Ledger.drop."""
+
+
 class Ledger(Protocol):
     """What all workers know of files. `now` is the asking worker's clock, in ms. Methods raise StateUnavailable."""
 
@@ -446,7 +450,8 @@ class Ledger(Protocol):
     ) -> tuple[int, bool] | None:
         """Add a part of `size` bytes if the upload still stands at `offset` and has fewer than `most` parts.
 
-        Gives the offset that stands now and whether the part is in it; None if there is no such upload any more.
+        Gives the offset that stands now and whether the part is in it, also if it is added twice; None if there is no
+        such upload any more, or if it has as many parts and must begin anew.
         With the last byte, the upload's phase is `checking`.
         """
 
@@ -464,10 +469,11 @@ class Ledger(Protocol):
         `lost`: another worker has taken it on; `gone`: there is no such file any more.
         """
 
-    async def drop(self, file: str, now: int, *, owner: str = "") -> tuple[str, ...] | Literal["stays", "check"]:
+    async def drop(self, file: str, now: int, *, owner: str = "") -> Dropped:
         """From now on there is no such file, if `owner` has it or, without one, if it is due.
 
-        Gives its parts, whose blobs remain to be removed; `check` for one that is due for its check.
+        Gives its parts, whose blobs remain to be removed; `check` for one that is due for its check; `held` for one
+        that had been shared, whose blobs stay until no report can name it any more.
         """
 
     async def forget(self, file: str) -> None:

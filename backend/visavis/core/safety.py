@@ -55,7 +55,7 @@ class Safety:
         record, others = await self._others(peer, asked.conversation_id)
         report_id = new_id()
         # Before the report says that they are there.
-        kept = await self._files.keep(report_id, record.id, peer.guest.id, asked.files) if self._files else []
+        kept = await self._files.keep(record.id, peer.guest.id, asked.files) if self._files else []
         try:
             await self._documents.insert(
                 REPORTS,
@@ -73,8 +73,7 @@ class Safety:
                 },
             )
         except StoreUnavailable:
-            if self._files and kept:
-                await self._files.discard(report_id)
+            # What was kept is found by the report when it is sent again.
             raise Refused("unavailable", retryInMs=RETRY_MS) from None
         return Reported(report_id=report_id, files=sum(file.kept for file in kept))
 
@@ -115,8 +114,9 @@ class Evidence:
 
     async def read(self, report: str, file: str, by: str) -> AsyncIterator[bytes] | None:
         """A kept file's bytes, or None if there is no such file. Raises StoreUnavailable, StorageUnavailable."""
-        name = f"kept/{report}/{file}"
-        if not await self.reports(report) or await self._blobs.size(name) is None:
+        name = f"kept/{file}/main"
+        listed = [one for found in await self.reports(report) for one in found["files"]]
+        if not any(one["id"] == file and one["kept"] for one in listed) or await self._blobs.size(name) is None:
             return None
         await self._note("save", by, report, file)
         return self._blobs.read(name)

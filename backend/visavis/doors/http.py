@@ -49,6 +49,8 @@ SILENCE_SECONDS = 20.0
 """A body of which nothing comes for this long has ended."""
 ENDING_SECONDS = 5.0
 """For which an upload's earlier connection is waited for, when its guest goes on with another."""
+HANDED_OVER_AT_ONCE = 8
+"""Uploads that write down what has come at once."""
 PATCH_SECONDS = 600.0
 """A part of an upload ends after this long, whatever of it has come."""
 FETCH_SECONDS = 3600.0
@@ -134,6 +136,7 @@ class Http:
         self._recording = recording
         self._recordings = recordings
         self._files = files
+        self._turns = asyncio.Semaphore(HANDED_OVER_AT_ONCE)
         self._arriving: dict[str, list[tuple[web.Request, asyncio.Event]]] = {}
         """The parts of each upload that are on their way to this worker."""
         self._authorize = authorize
@@ -269,13 +272,7 @@ class Http:
     async def head_upload(self, request: web.Request) -> web.Response:
         guest, files, file = self._guest(request), self._sharing(), request.match_info["id"]
         offset, size = await files.progress(guest, file)
-        if arriving := self._arriving.get(file):
-            # Whoever asks has given these connections up, which may not have noticed: what came of them counts.
-            for earlier, ended in arriving[:]:
-                if earlier.transport is not None:
-                    earlier.transport.abort()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), ENDING_SECONDS)
+        if await self._end_earlier(file):
             offset, size = await files.progress(guest, file)
         headers = {"Upload-Offset": str(offset), "Upload-Length": str(size), "Cache-Control": "no-store"}
         return web.Response(headers=headers)
@@ -283,7 +280,8 @@ class Http:
     async def patch_upload(self, request: web.Request) -> web.Response:
         guest = self._guest(request)
         offset = request.headers.get("Upload-Offset", "")
-        if not _OFFSET.fullmatch(offset) or request.content_type != "application/offset+octet-stream":
+        strange = "Content-Encoding" in request.headers or request.content_type != "application/offset+octet-stream"
+        if strange or not _OFFSET.fullmatch(offset):
             raise Refused("bad_request")
         files, file = self._sharing(), request.match_info["id"]
         if request.content_length is not None:
@@ -291,17 +289,51 @@ class Http:
             _, size = await files.progress(guest, file)
             if int(offset) + request.content_length > size:
                 raise Refused("file_too_large", limit=size)
+            if request.content_length > files.limits.chunk_bytes:
+                raise Refused("too_large", limit=files.limits.chunk_bytes)
+        if file in self._arriving:
+            # Nobody sends the same twice at once; the later connection is the one that lives.
+            await files.progress(guest, file)
+            await self._end_earlier(file)
         arriving = self._arriving.setdefault(file, [])
         this = (request, ended := asyncio.Event())
         arriving.append(this)
         try:
-            stands = await files.append(guest, file, int(offset), _pieces(request))
+            stands = await files.append(guest, file, int(offset), self._pieces(request))
         finally:
             ended.set()
             arriving[:] = [one for one in arriving if one is not this]
             if not arriving:
                 self._arriving.pop(file, None)
         return web.Response(status=204, headers={"Upload-Offset": str(stands), "Cache-Control": "no-store"})
+
+    async def _end_earlier(self, file: str) -> bool:
+        """End connections that bring bytes of this upload, which may not have noticed that they were given up.
+
+        Says whether there were any: what came of them counts.
+        """
+        arriving = self._arriving.get(file, [])[:]
+        for earlier, ended in arriving:
+            if earlier.transport is not None:
+                earlier.transport.abort()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), ENDING_SECONDS)
+        return bool(arriving)
+
+    async def _pieces(self, request: web.Request) -> AsyncIterator[bytes]:
+        """A body as it comes, until its end, a broken connection or a long silence."""
+        until = time.monotonic() + PATCH_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(min(SILENCE_SECONDS, until - time.monotonic())):
+                    first = await request.content.read(1)
+            except (OSError, ClientError, http_exceptions.HttpProcessingError, web.RequestPayloadError):
+                return
+            if not first:
+                return
+            # Who has something to hand over gets a turn; who waits for the network holds neither a turn nor a byte.
+            async with self._turns:
+                yield first + request.content.read_nowait(-1)
 
     async def delete_upload(self, request: web.Request) -> web.Response:
         guest = self._guest(request)
@@ -343,10 +375,15 @@ class Http:
             raise Refused("no_such_file") from None
         try:
             await response.prepare(request)
+            left = end - start
             async with asyncio.timeout(FETCH_SECONDS):
                 await response.write(first)
+                left -= len(first)
                 async for piece in pieces:
                     await response.write(piece)
+                    left -= len(piece)
+            if left:
+                raise StorageUnavailable("a blob became shorter")
             await response.write_eof()
         except (OSError, StorageUnavailable):
             # What was promised cannot be given any more; only a broken connection says so.
@@ -406,20 +443,6 @@ def _reply(said: Wire, status: int = 200) -> web.Response:
         content_type="application/json",
         headers={"Cache-Control": "no-store"},
     )
-
-
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """A body as it comes, until its end, a broken connection or a long silence."""
-    until = time.monotonic() + PATCH_SECONDS
-    while True:
-        try:
-            async with asyncio.timeout(min(SILENCE_SECONDS, until - time.monotonic())):
-                piece = await request.content.readany()
-        except (OSError, ClientError, http_exceptions.HttpProcessingError, web.RequestPayloadError):
-            return
-        if not piece:
-            return
-        yield piece
 
 
 def _disposition(name: str) -> str:

@@ -7,6 +7,10 @@ local found = redis.call('HMGET', talk, 'state', 'members', 'files_until')
 if found[1] ~= 'live' or not is_member(found[2], guest) then
   return { 'not_in_conversation', 0 }
 end
+if redis.call('EXISTS', P .. 'file:' .. file) == 1 then
+  -- Asked again: the answer was lost on the way.
+  return { 'ok', 0 }
+end
 local begun = P .. 'begun:' .. guest
 local first = redis.call('LINDEX', begun, per_minute - 1)
 if first and now() - tonumber(first) < 60000 then

@@ -4,7 +4,11 @@
 local file, token, phase, problem, limit, shared, due = unpack(ARGV)
 local key = P .. 'file:' .. file
 local held = P .. 'checking:' .. file
-local found = redis.call('HMGET', key, 'phase', 'guest', 'bytes')
+local found = redis.call('HMGET', key, 'phase', 'guest', 'bytes', 'checked_by')
+if found[4] == token then
+  -- Asked again: the answer was lost on the way.
+  return 'ok'
+end
 if found[1] ~= 'checking' then
   return (found[1] and found[1] ~= 'gone') and 'lost' or 'gone'
 end
@@ -16,7 +20,8 @@ if phase == 'checking' then
   redis.call('HINCRBY', key, 'tries', -1)
   return 'ok'
 end
-redis.call('HSET', key, 'phase', phase, 'problem', problem, 'limit', limit, 'shared', shared)
+redis.call('HSET', key, 'phase', phase, 'problem', problem, 'limit', limit, 'shared', shared,
+  'checked_by', token)
 redis.call('HDEL', key, 'parts')
 redis.call('ZADD', P .. 'files', 'XX', due, file)
 if phase == 'refused' then

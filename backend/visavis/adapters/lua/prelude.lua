@@ -75,7 +75,8 @@ local function is_member(members, guest)
   return false
 end
 
--- A guest goes from a conversation for good: its files are not for that guest any more, and due once nobody is left.
+-- A guest goes from a conversation for good: its files are not for that guest any more. Once nobody is left they are
+-- for nobody, and due; those that were shared only when no report can name them any more.
 local function go_from(conversation, guest)
   local key = P .. 'conversation:' .. conversation
   local found = redis.call('HMGET', key, 'members', 'gone')
@@ -91,10 +92,15 @@ local function go_from(conversation, guest)
     end
   end
   for _, file in ipairs(redis.call('SMEMBERS', P .. 'files_in:' .. conversation)) do
-    if redis.call('EXISTS', P .. 'file:' .. file) == 1 then
+    local shared = redis.call('HMGET', P .. 'file:' .. file, 'phase', 'expires_at')
+    local due = 0
+    if shared[1] then
       redis.call('HSET', P .. 'file:' .. file, 'phase', 'gone')
+      if shared[1] == 'ready' then
+        due = math.min(now() + CONVERSATION_KEPT_MS, tonumber(shared[2]))
+      end
     end
-    redis.call('ZADD', P .. 'files', 'XX', 0, file)
+    redis.call('ZADD', P .. 'files', 'XX', due, file)
   end
 end
 

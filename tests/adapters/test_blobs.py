@@ -18,6 +18,7 @@ from rig import missing
 from visavis.adapters import s3
 from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.s3 import S3Blobs
+from visavis.core.identity import new_id
 from visavis.core.ports import Blobs, StorageFull, StorageUnavailable
 
 KIB, MIB = 1024, 1024 * 1024
@@ -474,9 +475,9 @@ async def test_no_folder_grows_large_and_none_stays_empty(disk: DiskBlobs) -> No
     root = disk.spool.parent
     await keep(disk, "files/abcdef/main", b"x")
     await keep(disk, "files/abcdxy/main", b"x")
-    assert (root / "files/ab/cd/abcdef/main").read_bytes() == b"x"
+    assert (root / "files/ab/abcdef/main").read_bytes() == b"x"
     await disk.remove("files/abcdef")
-    assert (root / "files/ab/cd/abcdxy").exists()
+    assert (root / "files/ab/abcdxy").exists()
     await disk.remove("files/abcdxy")
     assert sorted(path.name for path in root.rglob("*")) == ["files", "spool"]
 
@@ -485,8 +486,8 @@ async def test_no_symbolic_link_is_followed(disk: DiskBlobs, tmp_path: Path) -> 
     """Whether it stands for a blob, an owner's folder or a folder above: nothing is read, written or removed there."""
     root, elsewhere = disk.spool.parent, tmp_path / "elsewhere"
     await keep(disk, "files/abcdef/main", b"x")
-    (elsewhere / "cd/abcdef").mkdir(parents=True)
-    secret = elsewhere / "cd/abcdef/secret"
+    (elsewhere / "zzcdef").mkdir(parents=True)
+    secret = elsewhere / "zzcdef/secret"
     secret.write_bytes(b"secret")
 
     async def hidden(name: str) -> None:
@@ -496,26 +497,26 @@ async def test_no_symbolic_link_is_followed(disk: DiskBlobs, tmp_path: Path) -> 
         with pytest.raises(KeyError):
             await disk.copy(name, "evidence/owner/main")
 
-    (root / "files/ab/cd/abcdef/link").symlink_to(secret)
+    (root / "files/ab/abcdef/link").symlink_to(secret)
     await hidden("files/abcdef/link")
     # In its place, not through it.
     await keep(disk, "files/abcdef/link", b"mine")
     assert secret.read_bytes() == b"secret"
 
     for link, target in (
-        (root / "files/ab/cd/abcdow", elsewhere / "cd/abcdef"),
+        (root / "files/ab/abcdow", elsewhere / "zzcdef"),
         (root / "files/zz", elsewhere),
         (root / "linked", root / "files"),
     ):
         link.symlink_to(target)
-    for name in ("files/abcdow/secret", "files/zzcd/secret", "files/zzcdef/secret", "linked/abcdef/main"):
+    for name in ("files/abcdow/secret", "files/zzcdef/secret", "linked/abcdef/main"):
         await hidden(name)
         with pytest.raises(StorageUnavailable):
             await keep(disk, name.replace("secret", "new"), b"x")
         await disk.remove(name.rpartition("/")[0])
     assert await disk.old("linked", -2) == []
     assert await disk.old("files", -2) == ["files/abcdef"]
-    assert [path.name for path in elsewhere.rglob("*")] == ["cd", "abcdef", "secret"]
+    assert [path.name for path in elsewhere.rglob("*")] == ["zzcdef", "secret"]
     # Nor in the spool.
     link = disk.spool / "link"
     link.symlink_to(secret)
@@ -528,8 +529,8 @@ async def test_no_symbolic_link_is_followed(disk: DiskBlobs, tmp_path: Path) -> 
 async def test_what_is_no_file_is_no_blob(disk: DiskBlobs) -> None:
     """A pipe is not waited for, and a folder not read."""
     await keep(disk, "files/abcdef/main", b"x")
-    os.mkfifo(disk.spool.parent / "files/ab/cd/abcdef/pipe")
-    (disk.spool.parent / "files/ab/cd/abcdef/folder").mkdir()
+    os.mkfifo(disk.spool.parent / "files/ab/abcdef/pipe")
+    (disk.spool.parent / "files/ab/abcdef/folder").mkdir()
     for part in ("pipe", "folder"):
         assert await asyncio.wait_for(disk.size(f"files/abcdef/{part}"), 2) is None
         with pytest.raises(KeyError):
@@ -552,7 +553,7 @@ async def test_a_spool_on_another_disk_is_copied_from(disk: DiskBlobs, tmp_path:
         await disk.put("files/abcdef/main", path)
         assert not path.exists()
     assert await whole(disk, "files/abcdef/main") == content
-    kept = disk.spool.parent / "files/ab/cd/abcdef/main"
+    kept = disk.spool.parent / "files/ab/abcdef/main"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert [path.name for path in kept.parent.iterdir()] == ["main"]
 
@@ -654,19 +655,64 @@ async def test_a_folder_that_is_away_is_unavailable_and_comes_back(disk: DiskBlo
 async def test_what_a_crash_left_half_is_no_blob_and_grows_old(disk: DiskBlobs) -> None:
     """Nor is an empty folder; both go with their owner."""
     await keep(disk, "files/abcdef/main", b"x")
-    owner = disk.spool.parent / "files/ab/cd/abcdef"
+    owner = disk.spool.parent / "files/ab/abcdef"
     (owner / ".0123456789abcdef").write_bytes(b"half")
     (owner / "main").unlink()
     (owner.parent / "abcdzz").mkdir()
     (owner.parent.parent / "empty").mkdir()
     assert await disk.old("files", 60) == []
-    for path in (owner / ".0123456789abcdef", owner.parent / "abcdzz"):
+    for path in (owner / ".0123456789abcdef", owner, owner.parent / "abcdzz"):
         os.utime(path, (1, 1))
     assert sorted(await disk.old("files", 60)) == ["files/abcdef", "files/abcdzz"]
     assert not (owner.parent.parent / "empty").exists()
     for old in await disk.old("files", 60):
         await disk.remove(old)
     assert not (disk.spool.parent / "files/ab").exists()
+
+
+async def test_owners_of_a_large_storage_are_soon_looked_through(disk: DiskBlobs) -> None:
+    """The few that are old are found among many, without looking into the others."""
+    root = disk.spool.parent / "files"
+    await keep(disk, "files/old/main", b"x")
+    for path in (root / "ol/old/main", root / "ol/old"):
+        os.utime(path, (1, 1))
+    for _ in range(10_000):
+        owner = new_id()
+        (root / owner[:2] / owner).mkdir(parents=True)
+    looked = 0
+
+    def counted(*_: object) -> float:
+        nonlocal looked
+        looked += 1
+        return 0.0
+
+    disk._newest = counted  # type: ignore[method-assign]
+    began = time.monotonic()
+    assert await disk.old("files", 60) == ["files/old"]
+    assert time.monotonic() - began < 2
+    assert looked == 1
+
+
+async def test_looking_for_what_is_old_takes_no_writers_place(disk: DiskBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow it is, and however many look; it ends after a while with what it has found."""
+    for name in ("ab", "cd", "ef"):
+        await keep(disk, f"files/{name}/main", b"x")
+    goes_on = threading.Event()
+    with monkeypatch.context() as slow:
+        slow.setattr(disk, "_newest", lambda *_: goes_on.wait(20) and 0.0)
+        slow.setattr("visavis.adapters.disk._OLD_WITHIN", 0.1)
+        looking = [asyncio.create_task(disk.old("files", -2)) for _ in range(8)]
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(keep(disk, "files/owner/main", b"x"), 2)
+        goes_on.set()
+        assert len((await asyncio.gather(*looking))[0]) == 1
+
+
+async def test_a_volume_that_came_late_gets_its_spool(disk: DiskBlobs) -> None:
+    """It is empty, and the service runs already."""
+    disk.spool.rmdir()
+    await disk.ping()
+    assert stat.S_IMODE(disk.spool.stat().st_mode) == 0o700
 
 
 async def test_a_disk_that_hangs_holds_up_nothing_but_itself(disk: DiskBlobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """Blobs as files in a folder, which all workers of one machine, or of one network file system, share.
 
-A blob lies at `folder/ab/cd/owner/part`, where `abcd` are the first characters of its owner, so that no folder
-grows large. It gets its name by a rename, when it is complete; what is still being written has a name that no blob
-can have. Its bytes are synced to the disk before that, the folders are not: after a power cut the newest blobs may
-be gone, but none is torn. No symbolic link below the folder is followed.
+A blob lies at `folder/ab/owner/part`, where `ab` are the first characters of its owner: a few thousand folders, so that
+none grows large and all are soon looked through. It gets its name by a rename, when it is complete; what is still being
+written has a name that no blob can have. Its bytes are synced to the disk before that, the folders are not: after a
+power cut the newest blobs may be gone, but none is torn. No symbolic link below the folder is followed.
 
 Several processes may do anything at the same time. A folder that was just made may be gone again, when another
 process found it empty; then it is made once more.
@@ -34,6 +34,8 @@ _COMPONENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 _SPOOL = "spool"
 _PIECE = 256 * 1024
 _OLD_AT_ONCE = 1000
+_OLD_WITHIN = 30.0
+"""Seconds after which looking for what is old is left for another time."""
 _ATTEMPTS = 50
 _READ_PATIENCE, _WRITE_PATIENCE = 10.0, 60.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -53,8 +55,7 @@ def _parts(name: str, count: int) -> list[str]:
 
 def _shard(folder: str, owner: str) -> list[str]:
     """The folders down to an owner's, its own not among them."""
-    first = owner[:4].replace(".", "_").ljust(4, "_")
-    return [folder, first[:2], first[2:]]
+    return [folder, owner[:2].replace(".", "_").ljust(2, "_")]
 
 
 def _open_folder(name: str | Path, within: int | None = None) -> int:
@@ -66,6 +67,14 @@ def _names(handle: int) -> list[str]:
     """What lies in an open folder."""
     with os.scandir(handle) as entries:
         return [entry.name for entry in entries]
+
+
+def _changed(handle: int) -> Iterator[tuple[str, float]]:
+    """What lies in an open folder, and when it was changed."""
+    with os.scandir(handle) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield entry.name, entry.stat(follow_symlinks=False).st_mtime
 
 
 def _open_blob(name: str | Path, within: int | None = None) -> int:
@@ -106,12 +115,14 @@ class DiskBlobs:
         # Writing waits for the disk much longer than reading, which should not wait for it.
         self._readers = ThreadPoolExecutor(4, "blobs-read")
         self._writers = ThreadPoolExecutor(4, "blobs-write")
+        # Looking through everything takes nobody's place.
+        self._lookers = ThreadPoolExecutor(1, "blobs-look")
 
     async def open(self) -> None:
         await self._do(self._writers, self._open)
 
     async def close(self) -> None:
-        for threads in (self._readers, self._writers):
+        for threads in (self._readers, self._writers, self._lookers):
             threads.shutdown(wait=False)
 
     async def ping(self) -> None:
@@ -146,7 +157,7 @@ class DiskBlobs:
         await self._do(self._writers, self._remove, owner)
 
     async def old(self, folder: str, seconds: float) -> list[str]:
-        return await self._do(self._writers, self._old, folder, seconds)
+        return await self._do(self._lookers, self._old, folder, seconds)
 
     # ----------------------------------------------------------------------- threads
 
@@ -252,7 +263,13 @@ class DiskBlobs:
 
     def _ping(self) -> None:
         for folder in (self._folder, self.spool):
-            os.close(_open_folder(folder))
+            try:
+                os.close(_open_folder(folder))
+            except FileNotFoundError:
+                # A volume may have been mounted since the start, and be empty; where there is none, this fails as well.
+                if folder != self.spool:
+                    raise
+                folder.mkdir(mode=0o700, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable", str(folder))
             if os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -348,28 +365,31 @@ class DiskBlobs:
     def _old(self, folder: str, seconds: float) -> list[str]:
         _parts(folder, 1)
         before = time.time() - seconds
+        until = time.monotonic() + _OLD_WITHIN
         found: list[str] = []
-        for shard in self._shards(folder):
+        # In any order: workers that look at once begin elsewhere, and what is left for another time has its turn.
+        for first in self._listed([folder]):
+            if time.monotonic() > until:
+                break
+            shard = [folder, first]
             try:
                 with self._inside(shard) as handle:
-                    owners = _names(handle)
-                    for owner in owners:
-                        if _COMPONENT.fullmatch(owner) and self._newest(owner, handle) < before:
+                    empty = True
+                    for owner, changed in _changed(handle):
+                        empty = False
+                        # A folder is as young as what was put there last: nobody looks into most.
+                        if changed >= before or not _COMPONENT.fullmatch(owner) or _shard(folder, owner) != shard:
+                            continue
+                        if self._newest(owner, handle) < before:
                             found.append(f"{folder}/{owner}")
                             if len(found) == _OLD_AT_ONCE:
                                 return found
-                if not owners:
+                if empty:
                     self._prune(shard)
             except OSError as error:
                 if error.errno not in _NO_BLOB:
                     raise
         return found
-
-    def _shards(self, folder: str) -> Iterator[list[str]]:
-        """The folders that owners' folders lie in, in any order: workers that look at once begin elsewhere."""
-        for first in self._listed([folder]):
-            for second in self._listed([folder, first]):
-                yield [folder, first, second]
 
     def _listed(self, folders: list[str]) -> list[str]:
         try:

@@ -558,7 +558,7 @@ class Workshop(Protocol):
     async def examine(self, path: Path, name: str, folder: Path, *, voice: bool) -> Found:
         """Find out by its content what a file is, and make of it, in `folder`, what members get.
 
-        Raises Refused: kind_refused, file_unreadable, picture_too_large.
+        Raises Refused: kind_refused, file_unreadable, picture_too_large; TimeoutError if the machine was too busy.
         """
 
 
@@ -570,7 +570,7 @@ class Scanner(Protocol):
     """Looks for harmful content."""
 
     async def clean(self, path: Path) -> bool:
-        """Whether nothing was found. Raises ScannerUnavailable."""
+        """Whether nothing was found. Raises ScannerUnavailable, or Refused with file_too_large."""
 
     async def ping(self) -> None:
         """Prove that it answers. Raises ScannerUnavailable."""

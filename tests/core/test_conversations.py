@@ -26,7 +26,7 @@ from visavis.contract import (
     Why,
     Wire,
 )
-from visavis.core import notes
+from visavis.core import calls, notes
 from visavis.core.calling import CallBook
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
@@ -46,6 +46,8 @@ class Seats:
         self.away = False
         self.held: deque[asyncio.Event] = deque()
         self.calls: dict[str, tuple[int, bytes]] = {}
+        self.knows_calls = False
+        """Otherwise it has lost how every call stands."""
 
     def hold(self) -> asyncio.Event:
         """The next answer is ready, and arrives when the event is set."""
@@ -97,7 +99,8 @@ class Seats:
         for guest, epoch in guests:
             record = self._of(guest)
             state = "missing" if guest not in self.epochs else "ok" if self.epochs[guest] == epoch else "replaced"
-            answers.append(Touched(guest, state, record.id if record else "", False, self._others(record, guest)))
+            call = self.calls.get(record.id, (0, b""))[0] if record and self.knows_calls else -1
+            answers.append(Touched(guest, state, record.id if record else "", False, self._others(record, guest), call))
         touched: list[Touched] = await self._answer(answers)
         return touched
 
@@ -252,6 +255,49 @@ async def test_what_is_said_goes_to_the_other_member_alone(house: House) -> None
     assert to == THERE
     assert isinstance(note, notes.Deliver)
     assert note.guest == d.id
+
+
+async def test_a_comparison_that_is_older_than_a_move_takes_nobody_away(house: House) -> None:
+    """Redis was asked before a member came back and answers after the news of it; the next comparison counts again."""
+    a, line = await house.arrive()
+    b = new_guest()
+    record = house.seat(a.guest, b, places={b.id: ""})
+    answer = house.seats.hold()
+    comparing = asyncio.create_task(house.rules.reconcile([a]))
+    await settled()
+    house.rules.receive(notes.Moved(a.guest.id, record.id, b.id, THERE))
+    answer.set()
+    await comparing
+    assert a.seat is not None
+    assert a.seat.workers == {b.id: THERE}
+    assert [push.state for push in line.told if isinstance(push, PartnerPresence)] == ["here"]
+    await house.rules.reconcile([a])
+    assert a.seat.workers == {b.id: ""}
+
+
+async def test_a_comparison_that_is_older_than_a_change_ends_no_call(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis was asked before a consent and answers after it; a call that really went backwards is contradicted."""
+    contradicted: list[Peer] = []
+    monkeypatch.setattr(CallBook, "contradicted", lambda self, peer, seat: contradicted.append(peer))
+    (a, _), (b, _) = [await house.arrive() for _ in range(2)]
+    record = house.seat(a.guest, b.guest)
+    assert a.seat is not None
+    house.seats.knows_calls = True
+    house.seats.calls[record.id] = (1, calls.pack(calls.State(version=1)))
+    house.rules.call_is(a, a.seat, calls.State(version=1))
+    answer = house.seats.hold()
+    comparing = asyncio.create_task(house.rules.reconcile([a, b]))
+    await settled()
+    house.seats.calls[record.id] = (2, calls.pack(calls.State(version=2)))
+    house.rules.call_is(a, a.seat, calls.State(version=2))
+    answer.set()
+    await comparing
+    assert contradicted == []
+    house.seats.calls[record.id] = (1, calls.pack(calls.State(version=1)))
+    await house.rules.reconcile([a])
+    assert contradicted == [a]
 
 
 @pytest.mark.parametrize("act", ["say", "receipt", "typing"])

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from visavis.contract import (
     Accepted,
     CallState,
@@ -483,10 +485,10 @@ class Conversations:
 
         After this worker was `reborn`, others are told who is here: nobody saw its guests while it had no lease.
         """
-        asked = {p.guest.id: (p, p.seat) for p in peers if p.epoch}
+        asked = {p.guest.id: (p, p.seat, _Known.of(p.seat)) for p in peers if p.epoch}
         lost: list[Peer] = []
-        for touched in await self._seats.touch([(p.guest.id, p.epoch) for p, _ in asked.values()]):
-            peer, seat_then = asked[touched.guest]
+        for touched in await self._seats.touch([(p.guest.id, p.epoch) for p, _, _ in asked.values()]):
+            peer, seat_then, then = asked[touched.guest]
             # What changed while the answer travelled is newer than the answer.
             if self.peers.get(touched.guest) is not peer or peer.seat is not seat_then:
                 continue
@@ -496,8 +498,8 @@ class Conversations:
             elif touched.state == "missing":
                 await self.restore(peer)
             else:
-                await self._compare(peer, touched.conversation, touched.workers, touched.call)
-                await self._compare_call(peer, touched.conversation, touched.call)
+                await self._compare(peer, touched.conversation, touched.workers, touched.call, then)
+                await self._compare_call(peer, touched.conversation, touched.call, then)
                 if reborn or touched.state == "back":
                     self._tell_members(peer, touched.workers, self._worker)
             if peer.searching and not touched.searching and peer.seat is None:
@@ -508,11 +510,14 @@ class Conversations:
         """Tell Redis of a guest it has forgotten, and of the guest's seat."""
         await self._register(peer, peer.seat.record if peer.seat else None)
 
-    async def _compare(self, peer: Peer, conversation: str, workers: Workers, call_version: int) -> None:
+    async def _compare(
+        self, peer: Peer, conversation: str, workers: Workers, call_version: int, then: "_Known | None" = None
+    ) -> None:
         seat = peer.seat
         if seat is not None and seat.record.id == conversation:
             for member, place in workers.items():
-                if seat.workers.get(member) != place:
+                known = seat.workers.get(member)
+                if known != place and (then is None or known == then.workers.get(member)):
                     self._member_moved(peer, seat, member, place)
         elif conversation:
             record = await self._seats.record(conversation, live=True)
@@ -523,7 +528,8 @@ class Conversations:
         elif seat is not None:
             self.receive(notes.Over(peer.guest.id, seat.record.id, "left"))
 
-    async def _compare_call(self, peer: Peer, conversation: str, version: int) -> None:
+    async def _compare_call(self, peer: Peer, conversation: str, version: int, then: "_Known") -> None:
+        """Compare with Redis, which had `version` some time after this worker knew what it knew `then`."""
         seat = peer.seat
         if seat is None or seat.record.id != conversation:
             return
@@ -535,7 +541,7 @@ class Conversations:
             # Redis has lost it; if others put back what they know first, the difference shows next time.
             state = seat.call
             await self._seats.swap_call(conversation, state.version, state.version, calls.pack(state))
-        elif 0 <= version < seat.call.version:
+        elif 0 <= version < then.call:
             # Something older was put back. Which consents still hold, nobody can tell any more.
             self._book.contradicted(peer, seat)
 
@@ -561,6 +567,17 @@ class Conversations:
 
 
 _DONE = Done()
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What this worker knew of a seat when it asked Redis."""
+
+    workers: Workers
+    call: int
+
+    @classmethod
+    def of(cls, seat: Seat | None) -> "_Known":
+        return cls({}, 0) if seat is None else cls(dict(seat.workers), seat.call.version)
 
 
 def _reason(reason: str) -> Any:

@@ -267,6 +267,12 @@ async def test_a_text_is_saved_under_a_name_that_does_not_run(examine: Examine, 
     assert (await examine(corpus.page(), name)).suffix == suffix
 
 
+def test_making_the_corpus_leaves_this_process_as_it_was() -> None:
+    """Not at real-time priority, which everything that is started later would have as well."""
+    corpus.mp4_av1.__wrapped__()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 async def test_only_sound_becomes_a_voice_message(examine: Examine) -> None:
     """What else is sent as one is what it is."""
     voice = await examine(corpus.voice_recorded(), voice=True)

@@ -1,6 +1,7 @@
 """The README's pictures: two people in two browsers, as they really see it."""
 
 import asyncio
+import io
 import shutil
 import sys
 import tempfile
@@ -9,7 +10,8 @@ from typing import Any
 
 import av
 import numpy as np
-from playwright.async_api import Browser, async_playwright
+from PIL import Image
+from playwright.async_api import Browser, async_playwright, expect
 
 from callers import BLUE, RED, film
 from calling import Callers, browsers, relay, relayed
@@ -17,10 +19,12 @@ from people import CHROMIUM_FLAGS, DESK, Person, meet
 from rig import Service
 
 PHONE = {"width": 390, "height": 800}
+PICTURE = "a picture"
 TALK = (
     ("a", "Hello! So you climb as well?"),
     ("b", "Indoors mostly, I am afraid of everything above six metres"),
-    ("a", "Then you will like this one: https://example.org/low-and-long"),
+    ("a", "Then you will like this one"),
+    ("a", PICTURE),
     ("b", "Oh, that is lovely. Where is it?"),
     ("a", "An hour from here. Nobody goes on weekdays, and there is a bakery at the foot of it"),
     ("b", "You had me at bakery 🥐"),
@@ -69,6 +73,41 @@ def sitter(wall: tuple[int, int, int], shirt: tuple[int, int, int], hair: tuple[
     paint((198, 112, 100), (at, 283), (32, 9), 3)
     frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), "rgb24").reformat(format="yuv420p")
     return bytes(frame.to_ndarray().tobytes())
+
+
+def view() -> bytes:
+    """A place in the mountains on an evening, painted: a JPEG of 1280x800."""
+    y, x = np.mgrid[0:800, 0:1280].astype(np.float32)
+    height = (y / 800)[..., None]
+    picture = np.array((96, 118, 168), np.float32) * (1 - height) + np.array((255, 190, 140), np.float32) * height
+    sun = np.clip(1.6 - np.hypot(x - 900, y - 330) / 60, 0, 1)[..., None]
+    picture = picture * (1 - sun) + np.array((255, 236, 200), np.float32) * sun
+    for ridge, (colour, base, size) in enumerate(
+        (((150, 132, 160), 430, 70), ((106, 98, 134), 520, 60), ((62, 74, 96), 610, 50), ((34, 48, 58), 700, 36))
+    ):
+        line = base - size * (
+            np.sin(x / (190 - 30 * ridge) + 2.1 * ridge)
+            + 0.5 * np.sin(x / (67 - 9 * ridge) + ridge)
+            + 0.16 * np.sin(x / 19)
+        )
+        inside = np.clip((y - line) / 3, 0, 1)[..., None]
+        picture = picture * (1 - inside) + np.array(colour, np.float32) * (1.12 - 0.2 * inside) * inside
+    file = io.BytesIO()
+    Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+async def show(speaker: Person, listener: Person) -> None:
+    """Send a picture, and have the other one uncover it."""
+    await speaker.by("attach-input").set_input_files(
+        {"name": "evening.jpg", "mimeType": "image/jpeg", "buffer": view()}
+    )
+    await speaker.by("tray-send").click()
+    await listener.by("file-cover").click()
+    # No tools over the picture, as a resting pointer would bring them.
+    await listener.page.mouse.move(0, 0)
+    for one in (speaker, listener):
+        await expect(one.by("file-picture").locator("img").last).to_have_js_property("complete", value=True)
 
 
 async def take_calls(folder: Path, data: Path) -> None:
@@ -129,9 +168,12 @@ async def take(folder: Path) -> None:
                 await meet(light, dark)
                 for who, words in TALK:
                     speaker, listener = (light, dark) if who == "a" else (dark, light)
+                    if words == PICTURE:
+                        await show(speaker, listener)
+                        continue
                     await speaker.say(words)
                     await listener.hears(words[:20])
-                await light.sees_delivery(TALK[4][1], "read")
+                await light.sees_delivery(TALK[5][1], "read")
                 for scheme, one in (("light", light), ("dark", dark)):
                     await one.page.screenshot(path=folder / f"conversation-{size}-{scheme}.png")
                 for one in (light, dark):

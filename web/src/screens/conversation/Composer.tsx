@@ -62,7 +62,7 @@ export function Composer({ fieldRef, partner, draft, reply, onReplyCancel, onDra
 
   const speaks = limits?.kinds.includes("voice") === true;
   const recording = voice.phase !== "idle";
-  const empty = text.trim() === "";
+  const empty = !isVisible(text);
 
   // Out of sight, nothing is recorded.
   useEffect(() => () => void visavis.stopVoice(), [visavis]);

@@ -18,7 +18,7 @@ import pytest
 from adapters.buckets import Moto
 from crowd import Crowd
 from faults import Link, MortalValkey, memory_of, within
-from rig import ROOT, SECRETS, Service, Worker
+from rig import ROOT, SECRETS, Service, Worker, missing
 from sharing import Sharer, picture
 from visavis.adapters.tokens import Tokens, read_secrets
 from visavis.core.identity import new_id
@@ -388,7 +388,7 @@ async def test_a_full_disk_refuses_files_and_nothing_else(tmp_path: Path, tongue
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("a small disk needs the right to mount one")
+        missing("a small disk needs the right to mount one")
     people: Crowd | None = None
     running = Service(tmp_path / "data", VISAVIS_FILES_URL=str(small), VISAVIS_FILES_FREE_BYTES="0")
     try:

@@ -191,7 +191,15 @@ async def test_the_api_is_what_its_description_says(worker: Worker) -> None:
     for method, path in (("PUT", "/api/guests"), ("GET", "/api/guests"), ("DELETE", "/health")):
         answer = await ask(worker, method, path)
         assert (answer.status, answer.code) == (405, "method_not_allowed")
-        assert answer.headers["Allow"] in ("POST", "GET")
+        assert answer.headers["Allow"] in ("POST", "GET,HEAD")
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/api/info"])
+async def test_whatever_can_be_had_can_be_asked_about(worker: Worker, path: str) -> None:
+    """HEAD tells monitors what GET would, without the body."""
+    async with aiohttp.ClientSession() as session, session.head(worker.url + path) as answer:
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        assert await answer.read() == b""
 
 
 @pytest.mark.parametrize(

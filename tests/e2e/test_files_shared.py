@@ -52,8 +52,10 @@ async def is_drawn(picture: Locator) -> bool:
     return drawn
 
 
-async def in_conversation(somebody: Arrive, interest: str, size: dict[str, int] = DESK) -> tuple[Person, Person]:
-    a, b = await somebody(viewport=size), await somebody(viewport=size)
+async def in_conversation(
+    somebody: Arrive, interest: str, size: dict[str, int] = DESK, url: str | None = None
+) -> tuple[Person, Person]:
+    a, b = await somebody(url, viewport=size), await somebody(url, viewport=size)
     for person in (a, b):
         await person.enter(interest)
     await meet(a, b)
@@ -200,57 +202,47 @@ async def test_paste_and_drop(somebody: Arrive) -> None:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def cut_link(tmp_path: Path) -> AsyncIterator[tuple[Service, Link]]:
+async def cut_link(tmp_path: Path) -> AsyncIterator[Link]:
     """A worker that browsers reach by a link that can be cut."""
     port = free_port()
     link = await Link(port).start()
     address = f"http://127.0.0.1:{link.port}"
     service = await Service(tmp_path, VISAVIS_ORIGINS=address, VISAVIS_PORT=str(port)).start(1)
-    yield service, link
+    yield link
     await link.stop()
     await service.stop()
 
 
-async def test_a_large_file_outlives_a_cut_network(somebody: Arrive, cut_link: tuple[Service, Link]) -> None:
+async def test_a_large_file_outlives_a_cut_network(somebody: Arrive, cut_link: Link) -> None:
     """25 MB over a network that is cut twice arrive whole, without starting over."""
-    _, link = cut_link
-    url = f"http://127.0.0.1:{link.port}"
-    a, b = await somebody(url), await somebody(url)
-    for person in (a, b):
-        await person.enter("patience")
-    await meet(a, b)
+    a, b = await in_conversation(somebody, "patience", url=f"http://127.0.0.1:{cut_link.port}")
     content = b"%PDF-1.7\n" + bytes(range(256)) * (25 * MEGABYTE // 256)
     content = content[: 25 * MEGABYTE - 6] + b"%%EOF\n"
-    before = link.carried
-    link.cut_after(9 * MEGABYTE)
+    before = cut_link.carried
+    cut_link.cut_after(9 * MEGABYTE)
     await send(a, payload("thick.pdf", content, "application/pdf"))
     for more in (8 * MEGABYTE, None):
 
         async def is_cut() -> bool:
-            return link.is_cut
+            return cut_link.is_cut
 
         await until(is_cut, 30, "the network is cut")
         await expect(a.by("upload")).to_have_attribute("data-phase", "paused")
         if more is not None:
-            link.cut_after(more)
-        link.mend()
+            cut_link.cut_after(more)
+        cut_link.mend()
     await expect(b.by("file-document")).to_be_visible(timeout=60_000)
     name, arrived = await saved(b, b.by("file-document").get_by_test_id("file-download"))
     assert name == "thick.pdf"
     assert arrived == content
-    again = link.carried - before - len(content)
+    again = cut_link.carried - before - len(content)
     assert again < 9 * MEGABYTE, f"{again} bytes went twice"
 
 
-async def test_an_upload_can_be_cancelled(somebody: Arrive, cut_link: tuple[Service, Link]) -> None:
+async def test_an_upload_can_be_cancelled(somebody: Arrive, cut_link: Link) -> None:
     """While it is under way it shows how far it is, and one press gives it up."""
-    _, link = cut_link
-    url = f"http://127.0.0.1:{link.port}"
-    a, b = await somebody(url), await somebody(url)
-    for person in (a, b):
-        await person.enter("cancelling")
-    await meet(a, b)
-    link.cut_after(5 * MEGABYTE)
+    a, b = await in_conversation(somebody, "cancelling", url=f"http://127.0.0.1:{cut_link.port}")
+    cut_link.cut_after(5 * MEGABYTE)
     await send(a, payload("thick.pdf", corpus.pdf() + bytes(20 * MEGABYTE), "application/pdf"))
     await expect(a.by("upload")).to_have_attribute("data-phase", "paused", timeout=30_000)
     share = await a.by("upload").get_by_role("progressbar").get_attribute("aria-valuenow")
@@ -258,7 +250,7 @@ async def test_an_upload_can_be_cancelled(somebody: Arrive, cut_link: tuple[Serv
     assert 5 < float(share) < 60
     await a.by("upload-cancel").click()
     await expect(a.by("upload")).to_have_count(0)
-    link.mend()
+    cut_link.mend()
     await a.say("Never mind")
     await b.hears("Never mind")
     await expect(b.by("message")).to_have_count(1)
@@ -268,10 +260,7 @@ async def test_it_is_gone_when_its_time_is_over(somebody: Arrive, tmp_path: Path
     """What has expired says so on both sides, and its address opens nothing."""
     service = await Service(tmp_path, VISAVIS_FILE_SECONDS="8").start(1)
     try:
-        a, b = await somebody(service.workers[0].url), await somebody(service.workers[0].url)
-        for person in (a, b):
-            await person.enter("moments")
-        await meet(a, b)
+        a, b = await in_conversation(somebody, "moments", url=service.workers[0].url)
         await send(a, payload("note.txt", b"words", "text/plain"))
         await expect(b.by("file-document")).to_be_visible()
         address = await b.by("file-download").get_attribute("href")

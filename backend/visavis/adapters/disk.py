@@ -22,7 +22,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -137,7 +137,7 @@ class DiskBlobs:
     async def size(self, name: str) -> int | None:
         return await self._do(self._readers, self._size, name)
 
-    async def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         blob = await self._do(self._readers, self._reading, name, unwanted=self._let_go)
         try:
             end = blob.bytes if end is None else min(end, blob.bytes)
@@ -307,7 +307,7 @@ class DiskBlobs:
         partial = f".{secrets.token_hex(8)}"
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=within)
         try:
-            with open(handle, "wb", buffering=0) as target, open(os.dup(source), "rb", buffering=0) as whole:  # noqa: PTH123
+            with open(handle, "wb", buffering=0) as target, open(os.dup(source), "rb", buffering=0) as whole:  # noqa: PTH123  # descriptors have no path
                 whole.seek(0)
                 shutil.copyfileobj(whole, target, _PIECE)
                 os.fsync(target.fileno())

@@ -22,7 +22,7 @@ Keys, all under `v:`, all with a TTL or named reason:
   recorder:{id}       hash: places, load (lease TTL)
   made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
   file:{id}           hash: guest, conversation, name, bytes, voice, expires_at, phase, offset, parts, count, since,
-                      tries, problem, limit, shared (TTL of an hour more than it is kept)
+                      tries, problem, limit, shared, checked_by (TTL of an hour more than it is kept)
   files               sorted set: file by when it is due, by the workers' clocks (members leave with the file's bytes)
   files_of:{guest}    sorted set: file:bytes by expiry (TTL of the last)
   files_in:{talk}     set: files of a conversation (TTL of an hour more than the last)
@@ -68,7 +68,10 @@ log = logging.getLogger(__name__)
 _LUA = Path(__file__).parent / "lua"
 # A script that frees memory or only marks things must run when memory is full, and so must the lease, without
 # which everybody would be away; the others are refused whole before they begin: nothing is left half done.
-_ALLOW_OOM = {"beat", "call", "disconnect", "end", "file_drop", "file_sweep", "leave", "reap", "release", "touch"}
+_ALLOW_OOM = {
+    *("beat", "call", "disconnect", "end", "leave", "reap", "release", "touch"),
+    *("file_drop", "file_sweep", "recorder_beat"),
+}
 
 ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000
@@ -88,6 +91,17 @@ class _Waiting(msgspec.Struct, frozen=True, array_like=True):
 
 
 _waiting = msgspec.msgpack.Decoder(_Waiting)
+
+
+def _scripts(client: "redis.Redis") -> dict[str, AsyncScript]:
+    """Every script, behind the prelude; one is sent to Redis when it is first called."""
+    prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
+    made: dict[str, AsyncScript] = {}
+    for path in _LUA.glob("*.lua"):
+        if path.stem != "prelude":
+            flags = " flags=allow-oom" if path.stem in _ALLOW_OOM else ""
+            made[path.stem] = client.register_script(f"#!lua{flags}\n{prelude}\n{path.read_text(encoding='utf-8')}")
+    return made
 
 
 def connect(url: str) -> "redis.Redis":
@@ -128,14 +142,7 @@ class State:
         self._lease_ms = lease_ms
         self._recent_ms = recent_ms
         self._token = new_id()
-        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
-        self._scripts: dict[str, AsyncScript] = {}
-        for path in _LUA.glob("*.lua"):
-            if path.stem != "prelude" and not path.stem.startswith("file_"):
-                flags = " flags=allow-oom" if path.stem in _ALLOW_OOM else ""
-                self._scripts[path.stem] = client.register_script(
-                    f"#!lua{flags}\n{prelude}\n{path.read_text(encoding='utf-8')}"
-                )
+        self._scripts = _scripts(client)
 
     async def _run(self, script: str, *args: str | int | bytes) -> Any:
         return await self._ask(self._scripts[script](args=args))
@@ -443,13 +450,7 @@ class Recorders:
         self._redis = client
         self._recorder = recorder
         self._lease_ms = lease_ms
-        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
-        self._scripts = {
-            name: client.register_script(
-                f"#!lua{flags}\n{prelude}\n{(_LUA / f'{name}.lua').read_text(encoding='utf-8')}"
-            )
-            for name, flags in (("recorder_beat", " flags=allow-oom"), ("recorder_claim", ""))
-        }
+        self._scripts = _scripts(client)
 
     async def claim(self, recording: str) -> str | None:
         found: bytes | None = await self._ask(self._scripts["recorder_claim"](args=[recording]))
@@ -504,14 +505,7 @@ class Ledger:
 
     def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
-        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
-        self._scripts = {
-            path.stem: client.register_script(
-                f"#!lua{' flags=allow-oom' if path.stem in _ALLOW_OOM else ''}\n"
-                f"{prelude}\n{path.read_text(encoding='utf-8')}"
-            )
-            for path in _LUA.glob("file_*.lua")
-        }
+        self._scripts = _scripts(client)
 
     async def _run(self, script: str, *args: str | int | bytes) -> Any:
         return await _asked(self._scripts[script](args=args))

@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -164,7 +164,7 @@ class S3Blobs:
         except FileNotFoundError:
             return None
 
-    async def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         _parts(name, 3)
         if end is not None and start >= end and await self.size(name) is None:
             raise KeyError(name)

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -470,7 +470,7 @@ class Files:
         attachment = variant == "download" or file.kind == "document"
         return Served(f"files/{file.id}/main", file.bytes, file.type, file.name, attachment, f"{file.id}-main")
 
-    def read(self, served: Served, start: int, end: int) -> AsyncIterator[bytes]:
+    def read(self, served: Served, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from `start` up to, not including, `end`. Raises KeyError before the first if they are gone."""
         return self._blobs.read(served.blob, start, end)
 

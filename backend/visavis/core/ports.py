@@ -1,6 +1,6 @@
 """What the rules need from outside, as small Protocols: adapters fulfil them, tests run on the real ones."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -390,10 +390,10 @@ class Blobs(Protocol):
     async def size(self, name: str) -> int | None:
         """Its bytes, or None if there is no such blob."""
 
-    def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, name: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` up to, not including, `end`, in pieces of at most 256 KiB.
 
-        Raises KeyError before the first piece if there is no such blob.
+        Raises KeyError before the first piece if there is no such blob. Close it where it may not be read to its end.
         """
 
     async def copy(self, name: str, to: str) -> None:

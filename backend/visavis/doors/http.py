@@ -14,7 +14,7 @@ import logging
 import re
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -154,11 +154,13 @@ class Http:
     def application(self) -> web.Application:
         """The aiohttp application with every route bound and the files of the client."""
         app = web.Application(middlewares=[_logged, _refusals], client_max_size=MOST_BODY)
+        declared = {(route.method, route.path) for route in ROUTES}
         for route in ROUTES:
-            app.router.add_route(route.method, route.path, getattr(self, route.name))
-            if route.name == "get_file":
-                # Which a player asks first.
-                app.router.add_route("HEAD", route.path, self.get_file)
+            handler = getattr(self, route.name)
+            app.router.add_route(route.method, route.path, handler)
+            if route.method == "GET" and ("HEAD", route.path) not in declared:
+                # RFC 9110: whatever can be had can be asked about, as players and monitors do.
+                app.router.add_route("HEAD", route.path, handler)
         app.router.add_get("/", self._file("index.html", "no-cache"))
         if self._web_dir.is_dir():
             for path in self._web_dir.iterdir():
@@ -299,7 +301,8 @@ class Http:
         this = (request, ended := asyncio.Event())
         arriving.append(this)
         try:
-            stands = await files.append(guest, file, int(offset), self._pieces(request))
+            async with contextlib.aclosing(self._pieces(request)) as pieces:
+                stands = await files.append(guest, file, int(offset), pieces)
         finally:
             ended.set()
             arriving[:] = [one for one in arriving if one is not this]
@@ -320,7 +323,7 @@ class Http:
                 await asyncio.wait_for(ended.wait(), ENDING_SECONDS)
         return bool(arriving)
 
-    async def _pieces(self, request: web.Request) -> AsyncIterator[bytes]:
+    async def _pieces(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         """A body as it comes, until its end, a broken connection or a long silence."""
         until = time.monotonic() + PATCH_SECONDS
         while True:
@@ -368,17 +371,23 @@ class Http:
         if request.method == "HEAD":
             await response.prepare(request)
             return response
-        pieces = files.read(served, start, end)
+        async with contextlib.aclosing(files.read(served, start, end)) as pieces:
+            await self._hand_out(request, response, pieces, end - start)
+        return response
+
+    async def _hand_out(
+        self, request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], left: int
+    ) -> None:
+        """Answer with `left` bytes. Raises Refused if there are none of them."""
         try:
-            first = await anext(pieces)
+            piece = await anext(pieces)
         except (KeyError, StopAsyncIteration):
             raise Refused("no_such_file") from None
         try:
             await response.prepare(request)
-            left = end - start
             async with asyncio.timeout(FETCH_SECONDS):
-                await response.write(first)
-                left -= len(first)
+                await response.write(piece)
+                left -= len(piece)
                 async for piece in pieces:
                     await response.write(piece)
                     left -= len(piece)
@@ -389,7 +398,6 @@ class Http:
             # What was promised cannot be given any more; only a broken connection says so.
             if request.transport is not None:
                 request.transport.abort()
-        return response
 
     def _sharing(self) -> Files:
         if self._files is None:

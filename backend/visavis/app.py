@@ -51,7 +51,7 @@ from visavis.core.recordings import Recordings
 from visavis.core.safety import Evidence, Safety
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
-from visavis.settings import Settings
+from visavis.settings import Settings, without
 
 log = logging.getLogger(__name__)
 
@@ -312,15 +312,13 @@ class Visavis:
         return turn.TurnServers(tuple(self._turn_urls.split()), tuple(self._turn_secrets.split()), s.turn_seconds)
 
     async def _start_recorder(self, redis_url: str, data_dir: Path) -> PrivateRecorder | None:
-        recorder = PrivateRecorder(
-            {
-                **os.environ,
-                "REDIS_URL": redis_url,
-                "VISAVIS_DATA_DIR": str(data_dir),
-                "VISAVIS_TURN_URLS": self._turn_urls,
-                "VISAVIS_TURN_SECRETS": self._turn_secrets,
-            }
-        )
+        own = {
+            "REDIS_URL": redis_url,
+            "VISAVIS_DATA_DIR": str(data_dir),
+            "VISAVIS_TURN_URLS": self._turn_urls,
+            "VISAVIS_TURN_SECRETS": self._turn_secrets,
+        }
+        recorder = PrivateRecorder({**without(os.environ, *own), **own})
         try:
             await recorder.start()
         except RecorderFailed as error:

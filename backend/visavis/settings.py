@@ -1,6 +1,7 @@
 """Every setting, read from the environment once, with its default and what it is for."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, get_args
 
 import msgspec
@@ -18,7 +19,10 @@ class SettingsError(Exception):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The whole configuration. A field `x_y` is read from `VISAVIS_X_Y`, except for the shared names in NAMES."""
+    """The whole configuration. A field `x_y` is read from `VISAVIS_X_Y`, except for the shared names in NAMES.
+
+    With `_FILE` behind it, a variable names a file that holds the value.
+    """
 
     host: Annotated[str, _about("Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, _about("Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 3000
@@ -154,15 +158,20 @@ class Settings(Struct, frozen=True, kw_only=True):
         values: dict[str, str] = {}
         known = {variable(name): name for name in cls.__struct_fields__}
         problems = [
-            f"{name}: no such setting" for name in environment if name.startswith("VISAVIS_") and name not in known
+            f"{name}: no such setting"
+            for name in environment
+            if name.startswith("VISAVIS_") and name.removesuffix(FROM_FILE) not in known
         ]
         for name, field in known.items():
-            if environment.get(name, "") != "":
-                try:
-                    msgspec.convert({field: environment[name]}, cls, strict=False)
-                except msgspec.ValidationError as error:
-                    problems.append(f"{name}: {str(error).split(' - at')[0]}")
-                values[field] = environment[name]
+            try:
+                value = _value(environment, name)
+                if value != "":
+                    values[field] = value
+                    msgspec.convert({field: value}, cls, strict=False)
+            except msgspec.ValidationError as error:
+                problems.append(f"{name}: {str(error).split(' - at')[0]}")
+            except _Unreadable as error:
+                problems.append(str(error))
         if problems:
             raise SettingsError("\n".join(problems))
         settings = msgspec.convert(values, cls, strict=False)
@@ -179,9 +188,45 @@ NAMES = {"redis_url": "REDIS_URL", "mongo_url": "MONGO_URL"}
 """Settings that go by a name other programs use as well."""
 
 
+FROM_FILE = "_FILE"
+LARGEST_FILE = 65_536
+
+
+class _Unreadable(Exception):
+    """A file that was to hold a value; says which variable named it, and why it does not."""
+
+
 def variable(field: str) -> str:
     """The environment variable of a field."""
     return NAMES.get(field, "VISAVIS_" + field.upper())
+
+
+def without(environment: Mapping[str, str], *names: str) -> dict[str, str]:
+    """The environment without these variables and their files, so that other values may take their places."""
+    gone = {*names, *(name + FROM_FILE for name in names)}
+    return {name: value for name, value in environment.items() if name not in gone}
+
+
+def _value(environment: Mapping[str, str], name: str) -> str:
+    """A variable's value, or that of the file which NAME_FILE names. Raises _Unreadable."""
+    given, path = environment.get(name, ""), environment.get(name + FROM_FILE, "")
+    if not path:
+        return given
+    if given:
+        raise _Unreadable(f"{name}{FROM_FILE}: {name} is set as well; use one of them")
+    try:
+        with Path(path).open("rb") as file:
+            held = file.read(LARGEST_FILE + 1)
+        if len(held) > LARGEST_FILE:
+            raise _Unreadable(f"{name}{FROM_FILE}: the file is too large to hold a setting")
+        value = held.decode().strip()
+    except UnicodeDecodeError:
+        raise _Unreadable(f"{name}{FROM_FILE}: the file does not hold text") from None
+    except (OSError, ValueError) as error:
+        raise _Unreadable(f"{name}{FROM_FILE}: cannot read the file: {getattr(error, 'strerror', error)}") from None
+    if not value:
+        raise _Unreadable(f"{name}{FROM_FILE}: the file is empty")
+    return value
 
 
 def settings_markdown() -> str:
@@ -193,7 +238,8 @@ def settings_markdown() -> str:
         "",
         "Written by `python -m visavis contract` from `backend/visavis/settings.py`. Do not edit.",
         "",
-        "All are environment variables, read once at start.",
+        "All are environment variables, read once at start. `NAME_FILE` names a file with the value of `NAME` instead: "
+        "for secrets, which do not belong where every process of a user can see them.",
         "",
         "| variable | default | |",
         "|---|---|---|",

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from visavis.settings import Settings, SettingsError, settings_markdown, variable
+from visavis.settings import Settings, SettingsError, settings_markdown, variable, without
 
 FIELDS = Settings.__struct_fields__
 
@@ -78,6 +78,55 @@ def test_values_are_read_as_their_kind() -> None:
     )
     assert (settings.port, settings.trust_forwarded, settings.grace_seconds) == (0, True, 0.5)
     assert settings.redis_url == "redis://x"
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
+    """As Docker, Kubernetes and systemd hand secrets out; an editor's last line break is no part of it."""
+    held = tmp_path / "redis"
+    held.write_text("redis://:secret@x\n", encoding="utf-8")
+    assert Settings.from_environment({"REDIS_URL_FILE": str(held)}).redis_url == "redis://:secret@x"
+    assert Settings.from_environment({"VISAVIS_SECRETS_FILE": str(held)}).secrets == "redis://:secret@x"
+    assert Settings.from_environment({"VISAVIS_SECRETS_FILE": ""}) == Settings()
+
+
+def test_a_value_from_a_file_is_checked_as_any_other(tmp_path: Path) -> None:
+    """And told by its variable."""
+    held = tmp_path / "port"
+    held.write_text("many", encoding="utf-8")
+    (said,) = problems(VISAVIS_PORT_FILE=str(held))
+    assert said.startswith("VISAVIS_PORT: ")
+
+
+def test_a_file_that_holds_no_value_is_a_problem(tmp_path: Path) -> None:
+    """A secret that is not there must not become the default; what a file holds is never repeated."""
+    binary, large, empty = tmp_path / "binary", tmp_path / "large", tmp_path / "empty"
+    empty.write_text("\n", encoding="utf-8")
+    binary.write_bytes(b"\xff\xfe")
+    large.write_bytes(b"x" * 70_000)
+    for path, why in (
+        (tmp_path / "nowhere", "No such file"),
+        (tmp_path, "directory"),
+        (binary, "text"),
+        (large, "too large"),
+        (empty, "empty"),
+        (Path("a\0b"), "null"),
+    ):
+        (said,) = problems(VISAVIS_SECRETS_FILE=str(path))
+        assert said.startswith("VISAVIS_SECRETS_FILE: ")
+        assert why in said
+    assert problems(VISAVIS_NOBODY_FILE="/") == ["VISAVIS_NOBODY_FILE: no such setting"]
+    (said,) = problems(VISAVIS_SECRETS="one", VISAVIS_SECRETS_FILE=str(binary))
+    assert said.startswith("VISAVIS_SECRETS_FILE: VISAVIS_SECRETS is set as well")
+
+
+def test_no_setting_is_called_like_the_file_of_another() -> None:
+    """Else a path would be taken for a value."""
+    assert not [field for field in FIELDS if field.endswith("_file")]
+
+
+def test_what_takes_a_variables_place_takes_its_files_too() -> None:
+    """A private recorder gets its worker's environment, but for what the worker chose itself."""
+    assert without({"A_FILE": "x", "A": "y", "B": "z"}, "A") == {"B": "z"}
 
 
 def test_every_setting_says_what_it_is_for() -> None:

@@ -1,1 +1,3 @@
 """Visavis: meet a stranger worth meeting."""
+
+VERSION = "0.1.0"

@@ -13,8 +13,8 @@ from typing import get_args
 
 from aiohttp import web
 
-from visavis import contract, describe
-from visavis.adapters import turn
+from visavis import VERSION, contract, describe
+from visavis.adapters import machine, turn
 from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics
 from visavis.adapters.mongo import MongoStore
@@ -34,7 +34,7 @@ from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.files import Files, Rules
 from visavis.core.identity import Guest, new_id
-from visavis.core.liveness import Liveness, Lobby
+from visavis.core.liveness import Liveness, Lobby, Vitals
 from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import (
@@ -85,6 +85,9 @@ class Visavis:
         self.address = ""
         self._ends = AsyncExitStack()
         self._stopping = False
+        self._started_at = time.time_ns() // 1_000_000
+        self._asked: dict[str, bool] = {}
+        """How those parts were that have to be asked."""
 
     async def start(self) -> None:
         """Build and start every part, in order; afterwards guests are served at `address`.
@@ -107,6 +110,7 @@ class Visavis:
         ends = self._ends.push_async_callback
         listener = _listen(s.host, s.port)
         port = listener.getsockname()[1]
+        self._listens = f"[{s.host}]:{port}" if ":" in s.host else f"{s.host}:{port}"
         origins = s.origins.split() or _own_origins(s.host, port)
         self.address = origins[0]
         data_dir = Path(s.data_dir)
@@ -152,7 +156,7 @@ class Visavis:
             worker=self.worker,
             ring_ms=int(s.ring_seconds * 1000),
         )
-        self._lobby = lobby = Lobby(conversations, encode_push, s.popular_min_guests)
+        self._lobby = lobby = Lobby(conversations, encode_push, s.popular_min_guests, self._vitals)
         matchmaker = Matchmaker(
             self.worker,
             conversations,
@@ -166,7 +170,7 @@ class Visavis:
             metrics.gauge(f"recorders_{name}", about, lambda name=name: calling.recorders_say(name))  # type: ignore[misc]
         self._files = files = await self._shared_files(data_dir, Ledger(client), metrics)
         safety = Safety(conversations, state, documents, files)
-        self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents)
+        self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents, self._parts)
         contract_hash = describe.contract_hash()
         self._gateway = gateway = Gateway(
             conversations,
@@ -230,7 +234,7 @@ class Visavis:
         recorder = None
         if self._turn is not None and not s.redis_url and s.private_recorder:
             recorder = await self._start_recorder(redis_url, data_dir)
-        standstill = tasks.Standstill()
+        self._standstill = standstill = tasks.Standstill()
         standstill.start()
         ends(standstill.stop)
         metrics.gauge(
@@ -387,26 +391,40 @@ class Visavis:
         device = self._tokens.for_device(Device(remembered.device, remembered.adult, remembered.rules))
         return token, expires_at, device
 
+    def _vitals(self) -> Vitals:
+        parts = {**self._asked, "bus": self._bus.healthy}
+        return Vitals(
+            address=self._listens,
+            machine=socket.gethostname(),
+            version=VERSION,
+            started_at=self._started_at,
+            connections=self._gateway.connections,
+            stall=round(self._standstill.seconds, 3),
+            memory=machine.memory(),
+            cpu=round(time.process_time(), 2),
+            draining=self._gateway.draining,
+            unwell=tuple(sorted(name for name, well in parts.items() if not well)),
+        )
+
     async def _parts(self) -> dict[str, bool]:
-        try:
-            await asyncio.wait_for(self._documents.ping(), 1.5)
-            documents = True
-        except (StoreUnavailable, TimeoutError):
-            documents = False
-        parts = {
-            "accepting": not self._gateway.draining,
-            "bus": self._bus.healthy,
-            "documents": documents,
-            "redis": self._liveness.healthy,
-        }
+        self._asked = asked = {"documents": await _well(self._documents)}
         for name, part in (("files", self._blobs), ("scanner", self._scanner)):
             if part is not None:
-                try:
-                    await asyncio.wait_for(part.ping(), 1.5)
-                    parts[name] = True
-                except (StorageFull, StorageUnavailable, ScannerUnavailable, TimeoutError):
-                    parts[name] = False
-        return parts
+                asked[name] = await _well(part)
+        return {
+            "accepting": not self._gateway.draining,
+            "bus": self._bus.healthy,
+            "redis": self._liveness.healthy,
+            **asked,
+        }
+
+
+async def _well(part: DocumentStore | Blobs | Scanner) -> bool:
+    try:
+        await asyncio.wait_for(part.ping(), 1.5)
+    except (StoreUnavailable, StorageFull, StorageUnavailable, ScannerUnavailable, TimeoutError):
+        return False
+    return True
 
 
 def storage(s: Settings, data_dir: Path) -> Blobs | None:

@@ -24,6 +24,7 @@ from visavis.contract import (
     LobbyState,
     MatchFound,
     Message,
+    Mode,
     Partner,
     PartnerPresence,
     Receipt,
@@ -100,6 +101,11 @@ class Seat:
         self.grace: dict[str, asyncio.TimerHandle] = {}
         """Runs for each member who is away."""
 
+    @property
+    def counts(self) -> bool:
+        """Whether this member stands for the conversation where they are counted: the first who is not away."""
+        return not any(self.workers.get(member.guest) for member in self.record.members[: self.number])
+
     def stop_waiting(self) -> None:
         for timer in self.grace.values():
             timer.cancel()
@@ -120,7 +126,7 @@ class Peer:
         self.epoch = 0
         """0 until Redis has taken note of the connection."""
         self.seat: Seat | None = None
-        self.searching = False
+        self.searching: Mode | None = None
         self.blocked: set[str] = set()
         """Devices this guest's browser has blocked, as far as is known here."""
         self.interests: tuple[str, ...] = ()
@@ -156,6 +162,8 @@ class Conversations:
         self._departed: set[Peer] = set()
         """Gone from here, which Redis has yet to take note of: for everyone else they are still here."""
         self._errands = tasks.Errands("seat_update_postponed", StateUnavailable)
+        self.said = 0
+        """Items accepted so far."""
 
     # ------------------------------------------------------------------ coming and going
 
@@ -256,6 +264,7 @@ class Conversations:
             seat,
             Message(conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=body, at=at),
         )
+        self.said += 1
         return Accepted(at=at)
 
     def _opened(self, peer: Peer, said: SendMessage) -> SharedFileBody:
@@ -405,7 +414,7 @@ class Conversations:
         assert number is not None
         if peer.seat is not None:
             peer.seat.stop_waiting()
-        peer.searching = False
+        peer.searching = None
         peer.seat = seat = Seat(record, number, {}, self._book.begin(record) if call is None else call)
         for member in record.members:
             if member.guest != peer.guest.id:

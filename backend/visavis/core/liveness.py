@@ -31,6 +31,8 @@ RECORDERS = 1.0
 """Seconds between looks at which recorders live."""
 SWEEP = 600.0
 """Seconds between sweeps of expired documents."""
+LOOK = 5.0
+"""Seconds between looks at how every part is."""
 BATCH = 200
 """Guests compared in one call."""
 TELL = 1.9
@@ -39,19 +41,68 @@ OFFERED = 24
 """Popular interests offered at most."""
 
 
-class Stats(msgspec.Struct, frozen=True):
-    """What a worker tells the others about itself: numbers and popular interests, no guest."""
+class Vitals(msgspec.Struct, frozen=True):
+    """How the process of a worker is. As with Stats, a field may be missing or unknown, but never change its type."""
 
-    online: int
-    waiting: int
-    interests: dict[str, int]
+    address: str = ""
+    """Where it listens, `host:port`."""
+    machine: str = ""
+    version: str = ""
+    started_at: int = 0
+    """Milliseconds since 1970, by its own clock."""
+    connections: int = 0
+    """Also of those who have not said yet who they are."""
+    stall: float = 0.0
+    """Longest that its event loop stood still in the last seconds, in seconds."""
+    memory: int = 0
+    """Bytes in memory."""
+    cpu: float = 0.0
+    """Seconds of computing since its start."""
+    draining: bool = False
+    unwell: tuple[str, ...] = ()
+    """Parts that are not well."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What a worker tells the others about itself: numbers and popular interests, no guest.
+
+    Workers of two versions read each other's during an upgrade: every field has a default, none changes its type.
+    """
+
+    online: int = 0
+    waiting: int = 0
+    interests: dict[str, int] = {}
+    searching: dict[str, int] = {}
+    """Those who wait, by mode."""
+    conversations: int = 0
+    """Those whose first member who is not away is here: over all workers, each counts once."""
+    calls: int = 0
+    """The same, with a call that was taken."""
+    messages: int = 0
+    """Accepted since its start."""
+    process: Vitals = Vitals()
+
+
+def read_share(share: bytes) -> Stats:
+    """What a worker told. One that cannot be read counts as nothing: it must not stop the others' beats."""
+    try:
+        return msgspec.json.decode(share, type=Stats)
+    except msgspec.MsgspecError:
+        return Stats()
 
 
 class Lobby:
     """Who is here, on all workers together."""
 
-    def __init__(self, conversations: Conversations, encode: Callable[[Wire], bytes], popular_min: int) -> None:
+    def __init__(
+        self,
+        conversations: Conversations,
+        encode: Callable[[Wire], bytes],
+        popular_min: int,
+        vitals: Callable[[], Vitals],
+    ) -> None:
         self._conversations = conversations
+        self._vitals = vitals
         self._encode = encode
         self._popular_min = popular_min
         self.state = LobbyState(online=0, waiting=0, popular=())
@@ -61,12 +112,23 @@ class Lobby:
         """This worker's share."""
         peers = self._conversations.peers.values()
         picked = Counter(interest for peer in peers for interest in peer.interests)
-        stats = Stats(len(peers), sum(peer.searching for peer in peers), dict(picked.most_common(100)))
+        searching: Counter[str] = Counter(peer.searching for peer in peers if peer.searching)
+        counted = [peer.seat for peer in peers if peer.seat is not None and peer.seat.counts]
+        stats = Stats(
+            online=len(peers),
+            waiting=searching.total(),
+            interests=dict(picked.most_common(100)),
+            searching=dict(searching),
+            conversations=len(counted),
+            calls=sum(seat.call.call is not None and seat.call.call.answered for seat in counted),
+            messages=self._conversations.said,
+            process=self._vitals(),
+        )
         return msgspec.json.encode(stats)
 
     def update(self, shares: dict[str, bytes]) -> None:
         """Add up everyone's shares, and tell those who are not in a conversation if something changed."""
-        stats = [msgspec.json.decode(share, type=Stats) for share in shares.values()]
+        stats = [read_share(share) for share in shares.values()]
         picked: Counter[str] = Counter()
         for share in stats:
             picked.update(share.interests)
@@ -99,13 +161,16 @@ class Liveness:
         lobby: Lobby,
         calling: Calling,
         documents: DocumentStore,
+        look: Callable[[], Awaitable[object]],
     ) -> None:
+        """`look` asks every part how it is, for the statistics."""
         self._lease = lease
         self._conversations = conversations
         self._matchmaker = matchmaker
         self._lobby = lobby
         self._calling = calling
         self._documents = documents
+        self._look = look
         self._tasks: list[asyncio.Task[None]] = []
         self._hurried = asyncio.Event()
         self._missed_notes = False
@@ -122,6 +187,7 @@ class Liveness:
             loop.create_task(self._every(COMPARE_IDLE, self._compare_idle)),
             loop.create_task(self._every(RECORDERS, self._calling.look_after_recorders)),
             loop.create_task(self._every(SWEEP, self._sweep)),
+            loop.create_task(self._every(LOOK, self._look)),
         ]
 
     async def stop(self) -> None:
@@ -138,7 +204,7 @@ class Liveness:
         self._hurried.set()
 
     async def _every(
-        self, seconds: float, work: Callable[[], Awaitable[None]], hurried: asyncio.Event | None = None
+        self, seconds: float, work: Callable[[], Awaitable[object]], hurried: asyncio.Event | None = None
     ) -> None:
         hurried = hurried or asyncio.Event()
         while True:

@@ -74,7 +74,7 @@ class Matchmaker:
             since = await self._enter(peer, asked.mode, ticket)
         except StateUnavailable:
             # The guest is told that no search runs, so none may go on by itself later.
-            peer.searching = False
+            peer.searching = None
             raise
         peer.interests = interests
         steps = [SearchStep(after_ms=0, accepts="interests")] if interests else []
@@ -91,7 +91,7 @@ class Matchmaker:
 
     async def cancel(self, peer: Peer, asked: CancelMatch) -> Done:
         """Stop waiting."""
-        peer.searching = False
+        peer.searching = None
         self._tickets.pop(peer.guest.id, None)
         await self._pool.leave(peer.guest.id)
         return Done()
@@ -105,7 +105,7 @@ class Matchmaker:
                 await self._enter(peer, *known)
 
     async def _enter(self, peer: Peer, mode: Mode, ticket: Ticket) -> int:
-        peer.searching = True
+        peer.searching = mode
         self._tickets[peer.guest.id] = (mode, ticket)
         guest = peer.guest
         member = Member(guest.id, guest.device, guest.profile)
@@ -114,7 +114,7 @@ class Matchmaker:
             await self._conversations.restore(peer)
             outcome, since = await self._pool.enter(mode, ticket, member, peer.epoch)
         if outcome != "ok":
-            peer.searching = False
+            peer.searching = None
             raise Refused("in_conversation" if outcome == "in_conversation" else "session_expired")
         self._want_round(mode)
         return since

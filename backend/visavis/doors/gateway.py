@@ -393,6 +393,11 @@ class Gateway:
         self._server.on("connect", self._on_connect)
         self._server.on("disconnect", self._on_disconnect)
 
+    @property
+    def connections(self) -> int:
+        """Transports that are open."""
+        return len(self._connections)
+
     def attach(self, app: web.Application) -> None:
         """Serve /socket.io/ in this application."""
         for method in ("GET", "POST", "OPTIONS"):

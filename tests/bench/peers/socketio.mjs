@@ -1,0 +1,85 @@
+/**
+ * Node's socket.io doing the same work: a validated message with an ack, forwarded to the partner.
+ *
+ * Environment: PORT (0 takes a free one), REDIS_URL (its sharded Redis adapter between processes; empty: none),
+ * HELPERS=no leaves out the native helpers of ws. Prints the port once it listens.
+ */
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { createServer } from "node:http";
+
+if (process.env.HELPERS === "no") {
+  process.env.WS_NO_BUFFER_UTIL = "1";
+  process.env.WS_NO_UTF_8_VALIDATE = "1";
+}
+const { Server } = await import("socket.io");
+
+const ID = /^[A-Za-z0-9_-]{22}$/;
+const MOST_TEXT = 4000;
+
+const http = createServer();
+const io = new Server(http, { serveClient: false });
+if (process.env.REDIS_URL) {
+  const { createClient } = await import("redis");
+  const { createShardedAdapter } = await import("@socket.io/redis-adapter");
+  const [speak, listen] = [createClient({ url: process.env.REDIS_URL }), createClient({ url: process.env.REDIS_URL })];
+  await Promise.all([speak.connect(), listen.connect()]);
+  io.adapter(createShardedAdapter(speak, listen));
+}
+
+io.use((socket, next) => {
+  const [name, proof] = String(socket.handshake.auth?.token ?? "").split(".");
+  const right = createHmac("sha256", "bench").update(name).digest();
+  const given = Buffer.from(proof ?? "", "hex");
+  if (given.length === right.length && timingSafeEqual(given, right)) next();
+  else next(new Error("token_invalid"));
+});
+
+/** Those on this process by pair, so that a partner here is spoken to directly. */
+const here = new Map();
+
+function valid(said) {
+  return (
+    typeof said === "object" &&
+    said !== null &&
+    typeof said.id === "string" &&
+    ID.test(said.id) &&
+    Number.isSafeInteger(said.seq) &&
+    said.seq > 0 &&
+    said.body?.kind === "text" &&
+    typeof said.body.text === "string" &&
+    said.body.text.length > 0 &&
+    said.body.text.length <= MOST_TEXT
+  );
+}
+
+io.on("connection", (socket) => {
+  let pair = null;
+  socket.on("match:find", (asked, ack) => {
+    pair = asked.pair;
+    here.set(pair, [...(here.get(pair) ?? []), socket]);
+    if (process.env.REDIS_URL) socket.join(pair);
+    socket.emit("match:found", { conversation: { id: pair } });
+    ack({ ok: {} });
+  });
+  socket.on("chat:message", (said, ack) => {
+    if (typeof ack !== "function") return;
+    if (!valid(said)) return ack({ error: { code: "bad_request" } });
+    if (pair === null || said.conversationId !== pair) return ack({ error: { code: "not_in_conversation" } });
+    const at = Date.now();
+    const message = { ...said, seat: 0, at };
+    const partner = here.get(pair).find((other) => other !== socket);
+    if (partner) partner.emit("chat:message", message);
+    else socket.to(pair).emit("chat:message", message);
+    ack({ ok: { at } });
+  });
+  socket.on("disconnect", () => {
+    if (pair === null) return;
+    const left = here.get(pair).filter((other) => other !== socket);
+    if (left.length) here.set(pair, left);
+    else here.delete(pair);
+  });
+});
+
+http.listen({ port: Number(process.env.PORT ?? 0), host: "127.0.0.1", backlog: 4096 }, () => {
+  console.log(http.address().port);
+});

@@ -58,7 +58,6 @@ class Worker:
         }
         self.process: asyncio.subprocess.Process | None = None
         self.url = ""
-        self.port = 0
         self.log = data_dir / f"{new_id()}.log"
 
     async def start(self) -> "Worker":
@@ -114,11 +113,50 @@ class Worker:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
+class Production(Worker):
+    """One worker as operators run it: by gunicorn, on a port it is told."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.port = int(environment.setdefault("VISAVIS_PORT", str(free_port())))
+        super().__init__(data_dir, **environment)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> "Production":
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "-c",
+                str(ROOT / "ecosystem" / "gunicorn.conf.py"),
+                env=self._environment,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+            while self.process.returncode is None:
+                try:
+                    async with session.get(self.url + "/health") as response:
+                        assert response.status == 200
+                        return self
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"the worker did not start: {self.log.read_text()}")
+
+    def child(self) -> int:
+        """The process that serves; the other one looks after it."""
+        assert self.process is not None
+        [pid] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(pid)
+
+
 class Service:
     """Several workers on one Valkey and one document store."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, kind: type[Worker] = Worker, **environment: str) -> None:
         self._folder = folder
+        self._kind = kind
         self._environment = environment
         self.valkey = PrivateValkey()
         self.workers: list[Worker] = []
@@ -130,7 +168,7 @@ class Service:
         return self
 
     async def add(self, **environment: str) -> Worker:
-        worker = Worker(self._folder, REDIS_URL=self.valkey.url, **{**self._environment, **environment})
+        worker = self._kind(self._folder, REDIS_URL=self.valkey.url, **{**self._environment, **environment})
         await worker.start()
         self.workers.append(worker)
         return worker

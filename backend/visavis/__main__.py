@@ -67,11 +67,8 @@ def _contract(root: Path) -> int:
 
 def _serve() -> int:
     from visavis import logs
-    from visavis.adapters.tokens import SecretsInvalid
-    from visavis.adapters.valkey import ValkeyFailed
-    from visavis.app import CannotServe, Visavis
-    from visavis.core.ports import StateUnavailable, StoreUnavailable
-    from visavis.settings import Settings, SettingsError
+    from visavis.app import WILL_NOT_START, Visavis
+    from visavis.settings import Settings
 
     async def serve(settings: Settings) -> None:
         stop = asyncio.Event()
@@ -79,7 +76,7 @@ def _serve() -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         app = Visavis(settings)
-        await app.start()
+        await app.serve()
         try:
             if not app.relay:
                 print(
@@ -102,7 +99,7 @@ def _serve() -> int:
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(serve(settings))
-    except (SettingsError, SecretsInvalid, CannotServe, ValkeyFailed, StateUnavailable, StoreUnavailable) as error:
+    except WILL_NOT_START as error:
         print(f"visavis: {error}", file=sys.stderr)
         return 2
     return 0

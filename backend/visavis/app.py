@@ -5,15 +5,16 @@ import itertools
 import logging
 import os
 import socket
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import get_args
 
 from aiohttp import web
 
-from visavis import VERSION, contract, describe
+from visavis import VERSION, contract, describe, logs
 from visavis.adapters import machine, turn
 from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics
@@ -24,9 +25,9 @@ from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
 from visavis.adapters.sqlite import SqliteStore
-from visavis.adapters.tokens import Device, TokenRefused, Tokens, kept_secrets, read_secrets
+from visavis.adapters.tokens import Device, SecretsInvalid, TokenRefused, Tokens, kept_secrets, read_secrets
 from visavis.adapters.turn import PrivateTurn
-from visavis.adapters.valkey import PrivateValkey
+from visavis.adapters.valkey import PrivateValkey, ValkeyFailed
 from visavis.adapters.workshop import LimitedWorkshop
 from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
 from visavis.core import collections, notes, tasks
@@ -43,6 +44,7 @@ from visavis.core.ports import (
     Record,
     Scanner,
     ScannerUnavailable,
+    StateUnavailable,
     StorageFull,
     StorageUnavailable,
     StoreUnavailable,
@@ -51,7 +53,7 @@ from visavis.core.recordings import Recordings
 from visavis.core.safety import Evidence, Safety
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
-from visavis.settings import Settings, without
+from visavis.settings import Settings, SettingsError, without
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ LINGER_SECONDS = 1.0
 READ_AHEAD_BYTES = 16_384
 """Of a body that is read piece by piece: with many uploads at once it counts as often."""
 DRAIN_SECONDS = 3.0
+NOT_STARTED = 3
+"""Exit status that gunicorn knows as a worker that did not start: it ends as well, instead of trying for ever."""
 RECORDERS_SAY = {
     "running": "Recordings under way, on all recorders.",
     "places": "Recordings that all recorders could make at once.",
@@ -74,6 +78,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class CannotServe(Exception):
     """The settings or surroundings do not let the server start; says what to do."""
+
+
+WILL_NOT_START = (SettingsError, SecretsInvalid, CannotServe, ValkeyFailed, StateUnavailable, StoreUnavailable)
+"""What a person can do something about, and is told in a line."""
 
 
 class Visavis:
@@ -89,13 +97,20 @@ class Visavis:
         self._asked: dict[str, bool] = {}
         """How those parts were that have to be asked."""
 
-    async def start(self) -> None:
-        """Build and start every part, in order; afterwards guests are served at `address`.
+    async def serve(self) -> None:
+        """Start, and listen; afterwards guests are served at `address`."""
+        listener = _listen(self.settings.host, self.settings.port)
+        runner = await self.start(listener.getsockname()[1])
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+
+    async def start(self, port: int) -> web.AppRunner:
+        """Build and start every part, in order; whoever listens at `port` sets the runner up, and cleans it up.
 
         If one part fails, those started before it are ended again.
         """
         try:
-            await self._start()
+            return await self._start(port)
         except BaseException:
             await self._ends.aclose()
             raise
@@ -105,11 +120,9 @@ class Visavis:
         self._stopping = True
         await self._ends.aclose()
 
-    async def _start(self) -> None:
+    async def _start(self, port: int) -> web.AppRunner:
         s = self.settings
         ends = self._ends.push_async_callback
-        listener = _listen(s.host, s.port)
-        port = listener.getsockname()[1]
         self._listens = f"[{s.host}]:{port}" if ":" in s.host else f"{s.host}:{port}"
         origins = s.origins.split() or _own_origins(s.host, port)
         self.address = origins[0]
@@ -253,22 +266,15 @@ class Visavis:
             ends(files.stop)
         application = http.application()
         gateway.attach(application)
-        runner = web.AppRunner(
-            application,
-            access_log=None,
-            shutdown_timeout=1,
-            lingering_time=LINGER_SECONDS,
-            read_bufsize=READ_AHEAD_BYTES,
-        )
-        await runner.setup()
-        ends(runner.cleanup)
+        runner = _Runner(self.stop, application)
+        ends(runner.hang_up)
         ends(matchmaker.stop)
-        await web.SockSite(runner, listener).start()
         ends(gateway.drain, DRAIN_SECONDS)
         if recorder is not None:
             # What is being recorded is finished while guests are asked to go elsewhere.
             ends(recorder.dismiss)
-        log.info("serving", extra={"worker": self.worker})
+        log.info("serving", extra={"worker": self.worker, "port": port})
+        return runner
 
     # ------------------------------------------------------------------ what only the root can join
 
@@ -425,6 +431,38 @@ async def _well(part: DocumentStore | Blobs | Scanner) -> bool:
     except (StoreUnavailable, StorageFull, StorageUnavailable, ScannerUnavailable, TimeoutError):
         return False
     return True
+
+
+class _Runner(web.AppRunner):
+    """What answers requests. Cleaning it up, which whoever listens does last, ends the whole worker."""
+
+    def __init__(self, stop: Callable[[], Awaitable[None]], application: web.Application) -> None:
+        super().__init__(
+            application,
+            access_log=None,
+            shutdown_timeout=1,
+            lingering_time=LINGER_SECONDS,
+            read_bufsize=READ_AHEAD_BYTES,
+        )
+        self._stop = stop
+
+    async def cleanup(self) -> None:
+        await self._stop()
+
+    async def hang_up(self) -> None:
+        """Listen no more, and end the connections there are."""
+        await super().cleanup()
+
+
+async def application() -> web.AppRunner:
+    """The worker that gunicorn runs (ecosystem/gunicorn.conf.py), by the settings in the environment."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.configure(settings.log_level)
+        return await Visavis(settings).start(settings.port)
+    except WILL_NOT_START as error:
+        print(f"visavis: {error}", file=sys.stderr)  # noqa: T201  # for whoever started it
+        sys.exit(NOT_STARTED)
 
 
 def storage(s: Settings, data_dir: Path) -> Blobs | None:

@@ -1,13 +1,14 @@
 """Every setting, read from the environment once, with its default and what it is for."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-from visavis.contract import FileKind
+from visavis.contract import FileKind, Mode
 
 
 def _about(text: str, ge: float | None = None, le: float | None = None) -> Meta:
@@ -155,10 +156,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Read the settings. Raises SettingsError naming every variable that does not fit."""
+        settings, problems = cls.read(environment)
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> tuple["Settings", list[str]]:
+        """What fits of the settings, with the defaults for the rest, and a line for every variable that does not."""
         values: dict[str, str] = {}
         known = {variable(name): name for name in cls.__struct_fields__}
         problems = [
-            f"{name}: no such setting"
+            f"{name}: no such setting{_nearest(name, known)}"
             for name in environment
             if name.startswith("VISAVIS_") and name.removesuffix(FROM_FILE) not in known
         ]
@@ -166,22 +175,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             try:
                 value = _value(environment, name)
                 if value != "":
-                    values[field] = value
                     msgspec.convert({field: value}, cls, strict=False)
-            except msgspec.ValidationError as error:
+                    _check_words(field, value)
+                    values[field] = value
+            except (msgspec.ValidationError, _Unfit) as error:
                 problems.append(f"{name}: {str(error).split(' - at')[0]}")
             except _Unreadable as error:
                 problems.append(str(error))
-        if problems:
-            raise SettingsError("\n".join(problems))
-        settings = msgspec.convert(values, cls, strict=False)
-        if settings.log_level not in ("debug", "info", "warning", "error"):
-            raise SettingsError("VISAVIS_LOG_LEVEL: use debug, info, warning or error")
-        if not settings.modes.split() or not set(settings.modes.split()) <= {"text", "voice", "video"}:
-            raise SettingsError("VISAVIS_MODES: use text, voice and video")
-        if not set(settings.file_kinds.split()) <= set(get_args(FileKind)):
-            raise SettingsError(f"VISAVIS_FILE_KINDS: use {', '.join(get_args(FileKind))}")
-        return settings
+        return msgspec.convert(values, cls, strict=False), problems
 
 
 NAMES = {"redis_url": "REDIS_URL", "mongo_url": "MONGO_URL"}
@@ -194,6 +195,28 @@ LARGEST_FILE = 65_536
 
 class _Unreadable(Exception):
     """A file that was to hold a value; says which variable named it, and why it does not."""
+
+
+class _Unfit(Exception):
+    """A value that is none of those there are."""
+
+
+def _check_words(field: str, value: str) -> None:
+    """Raise _Unfit for a setting made of certain words, if others are in it."""
+    if field == "log_level" and value not in ("debug", "info", "warning", "error"):
+        raise _Unfit("use debug, info, warning or error")
+    if field == "modes" and (not value.split() or not set(value.split()) <= set(get_args(Mode))):
+        raise _Unfit("use text, voice and video")
+    if field == "file_kinds" and not set(value.split()) <= set(get_args(FileKind)):
+        raise _Unfit(f"use {', '.join(get_args(FileKind))}")
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    suffix = FROM_FILE if name.endswith(FROM_FILE) else ""
+    asked = name.removesuffix(FROM_FILE)
+    shared = asked.removeprefix("VISAVIS_")
+    near = [shared] if shared in known else difflib.get_close_matches(asked, known, 1, 0.8)
+    return f"; did you mean {near[0]}{suffix}?" if near else ""
 
 
 def variable(field: str) -> str:

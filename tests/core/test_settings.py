@@ -29,8 +29,12 @@ def test_without_an_environment_everything_has_a_default() -> None:
 
 def test_a_variable_nobody_knows_is_refused() -> None:
     """A mistyped setting must not leave the default in force unnoticed; other programs' variables are theirs."""
-    assert problems(VISAVIS_PROT="3000") == ["VISAVIS_PROT: no such setting"]
-    assert problems(VISAVIS_REDIS_URL="redis://x") == ["VISAVIS_REDIS_URL: no such setting"]
+    assert problems(VISAVIS_PROT="3000") == ["VISAVIS_PROT: no such setting; did you mean VISAVIS_PORT?"]
+    assert problems(VISAVIS_REDIS_URL="redis://x") == ["VISAVIS_REDIS_URL: no such setting; did you mean REDIS_URL?"]
+    assert problems(VISAVIS_SECRET_FILE="x") == [
+        "VISAVIS_SECRET_FILE: no such setting; did you mean VISAVIS_SECRETS_FILE?"
+    ]
+    assert problems(VISAVIS_QUXQUX="x") == ["VISAVIS_QUXQUX: no such setting"]
     assert problems(HOME="/", PORT="x") == []
 
 
@@ -58,7 +62,7 @@ def test_a_wrong_value_is_named_by_its_variable(name: str, value: str) -> None:
 
 def test_every_problem_is_told_at_once() -> None:
     """So that it is mended in one go."""
-    assert len(problems(VISAVIS_PORT="x", VISAVIS_LEASE_MS="x", VISAVIS_X="x")) == 3
+    assert len(problems(VISAVIS_PORT="x", VISAVIS_LEASE_MS="x", VISAVIS_X="x", VISAVIS_MODES="y")) == 4
 
 
 def test_an_empty_variable_means_the_default() -> None:

@@ -1,4 +1,4 @@
-"""The contract, the HTTP routes and the settings, written out for others: TypeScript, AsyncAPI, OpenAPI, Markdown.
+"""The contract, the routes, settings and headers, written out for others: TypeScript, AsyncAPI, OpenAPI, Markdown, nginx.
 
 Everything here is a pure function from declarations to text; `write` puts the texts into the
 repository, and a test compares them with what is committed.
@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from visavis import contract
 from visavis.contract import ERRORS, PUSHES, REQUESTS, ROUTES, Wire
+from visavis.doors.http import SECURITY_HEADERS, TRANSPORT_SECURITY
 
 HTTP_STRUCTS: tuple[type[Wire], ...] = (
     *(struct for route in ROUTES for struct in (route.body, route.reply) if struct is not None),
@@ -311,6 +312,14 @@ def openapi() -> dict[str, Any]:
     }
 
 
+def nginx_headers() -> str:
+    """The security headers, for what nginx answers itself; what it passes on has them already."""
+    headers = {**SECURITY_HEADERS, "Strict-Transport-Security": TRANSPORT_SECURITY}
+    lines = [f'add_header {name} "{value}" always;' for name, value in headers.items()]
+    about = "# Written by `python -m visavis contract` from `backend/visavis/doors/http.py`. Do not edit."
+    return "\n".join([about, *lines]) + "\n"
+
+
 def texts(settings_markdown: str) -> dict[str, str]:
     """Every generated file of the repository: its path and its text."""
     return {
@@ -319,6 +328,7 @@ def texts(settings_markdown: str) -> dict[str, str]:
         "docs/asyncapi.json": asyncapi(),
         "docs/openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
         "docs/settings.md": settings_markdown,
+        "ecosystem/nginx/security-headers.conf": nginx_headers(),
     }
 
 

@@ -76,6 +76,9 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+"""On everything. nginx, which serves the client's files itself, has them from here: `describe.nginx_headers`."""
+TRANSPORT_SECURITY = "max-age=63072000; includeSubDomains"
+"""Strict-Transport-Security, on what came by https."""
 
 _json = msgspec.json.Encoder()
 _create_guest = msgspec.json.Decoder(CreateGuest)
@@ -475,7 +478,7 @@ async def _secure(request: web.Request, response: web.StreamResponse) -> None:
     if request.path.startswith("/api/files/"):
         response.headers["Tus-Resumable"] = TUS_VERSION
     if request.secure or request.headers.get("X-Forwarded-Proto") == "https":
-        response.headers.setdefault("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
+        response.headers.setdefault("Strict-Transport-Security", TRANSPORT_SECURITY)
 
 
 @web.middleware

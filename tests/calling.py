@@ -48,7 +48,13 @@ class Callers:
         **options: Any,
     ) -> Caller:
         context = await self._browsers[voice].new_context(
-            **{"viewport": DESK, "locale": "en-GB", "permissions": list(permissions), **options}
+            **{
+                "viewport": DESK,
+                "locale": "en-GB",
+                "permissions": list(permissions),
+                "ignore_https_errors": True,
+                **options,
+            }
         )
         if script:
             await context.add_init_script(script)

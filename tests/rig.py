@@ -17,6 +17,8 @@ import aiohttp
 import pytest
 import socketio
 
+from visavis.adapters.certificate import self_signed
+from visavis.adapters.nginx import PrivateNginx
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import RULES_VERSION
 from visavis.core.identity import new_id
@@ -178,10 +180,16 @@ class Service:
         await self.valkey.stop()
 
 
+def http(address: str | None = None, **options: Any) -> aiohttp.ClientSession:
+    """A client that takes the certificate of a test for good, perhaps with an address of its own in 127.0.0.0/8."""
+    local = (address, 0) if address else None
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False, local_addr=local), **options)
+
+
 async def get_guest(url: str, device: str | None = None) -> dict[str, Any]:
     """Ask for a guest over HTTP."""
     body = {"device": device} if device else {"birthDate": "1990-05-17", "rules": RULES_VERSION}
-    async with aiohttp.ClientSession() as session, session.post(f"{url}/api/guests", json=body) as response:
+    async with http() as session, session.post(f"{url}/api/guests", json=body) as response:
         created: dict[str, Any] = await response.json()
         assert response.status == 201, created
         return created
@@ -202,7 +210,7 @@ class Guest:
         self._sio = self._client()
 
     def _client(self) -> socketio.AsyncClient:
-        sio = socketio.AsyncClient(reconnection=False, handle_sigint=False)
+        sio = socketio.AsyncClient(reconnection=False, handle_sigint=False, ssl_verify=False)
         sio.on("*", self._on_push)
         sio.on("disconnect", self._on_disconnect)
         return sio
@@ -291,54 +299,39 @@ async def meet(a: Guest, b: Guest, **wishes: Any) -> str:
 
 
 class Nginx:
-    """A real nginx in front of workers, one address for all of them."""
+    """A real nginx in front of workers, with the configuration at the top level: one address for all of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._process: asyncio.subprocess.Process | None = None
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.port, self.plain_port, self.proxied_port = free_port(), free_port(), free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self._nginx: PrivateNginx | None = None
 
-    async def start(self, workers: list[Worker]) -> "Nginx":
-        self._folder.mkdir(parents=True, exist_ok=True)
-        upstream = "\n".join(f"server 127.0.0.1:{worker.port} max_fails=1 fail_timeout=1s;" for worker in workers)
-        folders = "\n".join(
-            f"{kind}_temp_path {self._folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    async def start(self, workers: list[Worker], client: Path = ROOT / "web" / "dist") -> "Nginx":
+        """At `proxied_port` it believes who says first, by PROXY protocol, from which address a connection comes."""
+        self_signed(self._folder / "tls")
+        self._nginx = PrivateNginx(
+            self._folder / "nginx",
+            port=self.port,
+            plain_port=self.plain_port,
+            workers=[worker.port for worker in workers],
+            certificate=self._folder / "tls",
+            client=client,
+            more=f"listen 127.0.0.1:{self.proxied_port} ssl http2 proxy_protocol;\n"
+            "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;",
         )
-        config = self._folder / "nginx.conf"
-        config.write_text(f"""
-            daemon off; worker_processes 1; pid {self._folder}/pid; error_log {self._folder}/error.log;
-            events {{ worker_connections 512; }}
-            http {{
-              access_log off; {folders}
-              map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-              upstream workers {{ {upstream} }}
-              server {{
-                listen 127.0.0.1:{self.port};
-                location / {{
-                  proxy_pass http://workers;
-                  proxy_http_version 1.1;
-                  proxy_set_header Host $http_host;
-                  proxy_set_header Upgrade $http_upgrade;
-                  proxy_set_header Connection $connection_upgrade;
-                  proxy_connect_timeout 1s;
-                  proxy_next_upstream error timeout;
-                }}
-              }}
-            }}""")
-        self._process = await asyncio.create_subprocess_exec("nginx", "-p", str(self._folder), "-c", str(config))
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    await writer.wait_closed()
-                    return self
+        await self._nginx.start()
+        return self
+
+    def settings(self) -> dict[str, str]:
+        """What workers behind it are told."""
+        return {"VISAVIS_ORIGINS": self.url, "VISAVIS_TRUST_FORWARDED": "true"}
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Its access log so far."""
+        assert self._nginx is not None
+        return [json.loads(line) for line in self._nginx.access_log.read_text().splitlines()]
 
     async def stop(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        await self._process.wait()
+        assert self._nginx is not None
+        await self._nginx.stop()

@@ -58,7 +58,7 @@ async def test_a_killed_worker_does_not_touch_the_media(
     if shutil.which("nginx") is None:
         missing("nginx is missing")
     nginx = Nginx(tmp_path)
-    callers = await callers_with(workers=2, behind=nginx, **relayed(turn, VISAVIS_ORIGINS=nginx.url))
+    callers = await callers_with(workers=2, behind=nginx, **relayed(turn, **nginx.settings()))
     a, b = await callers.call("trapdoors", url=nginx.url)
     for person in (a, b):
         await person.gets("audioPackets", 10)

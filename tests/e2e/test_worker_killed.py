@@ -19,7 +19,7 @@ async def pair_of_workers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
         missing("nginx is missing")
     folder = tmp_path_factory.mktemp("pair")
     nginx = Nginx(folder / "nginx")
-    service = await Service(folder / "data", VISAVIS_ORIGINS=nginx.url).start(0)
+    service = await Service(folder / "data", **nginx.settings()).start(0)
     for _ in range(2):
         await service.add(VISAVIS_PORT=str(free_port()))
     await nginx.start(service.workers)

@@ -163,6 +163,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
             # JSONP is for browsers of long ago, and would let foreign pages read polls.
             return _refuse(Refused("bad_request"))
         socket = self.sockets.get(sid)
+        if sid and socket is None and "X-Elsewhere" in request.headers:
+            # nginx asks on: the session may have begun at another worker, while this one was away (nginx.conf).
+            return _refuse(Refused("not_found"))
         if socket is not None and socket.closed:
             # The library fails over a closed one, and would keep from its client why it was closed.
             del self.sockets[sid]

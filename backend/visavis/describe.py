@@ -1,4 +1,4 @@
-"""The contract, the routes, settings and headers, written out for others: TypeScript, AsyncAPI, OpenAPI, Markdown, nginx.
+"""The contract, routes, settings and headers, written out for others: TypeScript, AsyncAPI, OpenAPI, Markdown, nginx.
 
 Everything here is a pure function from declarations to text; `write` puts the texts into the
 repository, and a test compares them with what is committed.

@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 CERTIFICATE = "certificate.pem"
@@ -20,7 +21,7 @@ DAYS = 397
 """What browsers accept at most."""
 RENEWED_DAYS = 30
 """Before its end a new one is made."""
-_ISSUER = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Visavis, self-signed")])
+_ISSUER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Visavis, self-signed")])
 
 
 def self_signed(folder: Path, names: Sequence[str] = ()) -> bool:
@@ -45,7 +46,7 @@ def self_signed(folder: Path, names: Sequence[str] = ()) -> bool:
         .not_valid_after(now + datetime.timedelta(days=DAYS - 1))
         .add_extension(x509.SubjectAlternativeName(wanted), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(private, hashes.SHA256())
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The command line: serve, recorder, evidence, contract, probe, simulate-matching."""
+"""The command line: serve, recorder, cluster, certificate, evidence, contract, probe, simulate-matching."""
 
 import argparse
 import asyncio
@@ -14,6 +14,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve guests until interrupted")
     commands.add_parser("recorder", help="record calls that both sides agreed to record, until interrupted")
+    certificate = commands.add_parser("certificate", help="have a self-signed certificate for this machine")
+    certificate.add_argument("names", nargs="*", help="names and addresses it is for, besides localhost")
+    certificate.add_argument("--folder", type=Path, default=Path("data", "tls"), help="default: data/tls")
     contract = commands.add_parser("contract", help="write the files generated from the contract and settings")
     contract.add_argument("--root", type=Path, default=Path(), help="the checkout; default: the current folder")
     evidence = commands.add_parser("evidence", help="look after the files that were attached to reports")
@@ -51,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
         return _contract(command.root)
     if command.command == "recorder":
         return _record()
+    if command.command == "certificate":
+        return _certify(command.folder, command.names)
     if command.command == "evidence":
         return _evidence(command)
     return _serve()
@@ -62,6 +67,14 @@ def _contract(root: Path) -> int:
 
     for name in describe.write(root, describe.texts(settings_markdown())):
         print(f"wrote {name}")
+    return 0
+
+
+def _certify(folder: Path, names: list[str]) -> int:
+    from visavis.adapters.certificate import CERTIFICATE, self_signed
+
+    made = self_signed(folder, names)
+    print(f"{'made' if made else 'kept'} {folder / CERTIFICATE}")
     return 0
 
 

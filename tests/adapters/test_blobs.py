@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -689,9 +690,7 @@ async def test_owners_of_a_large_storage_are_soon_looked_through(
         return 0.0
 
     monkeypatch.setattr(disk, "_newest", counted)
-    began = time.monotonic()
     assert await disk.old("files", 60) == ["files/old"]
-    assert time.monotonic() - began < 2
     assert looked == 1
 
 
@@ -722,14 +721,13 @@ async def test_a_disk_that_hangs_holds_up_nothing_but_itself(disk: DiskBlobs, mo
     await keep(disk, "files/owner/main", b"x")
     stuck = threading.Event()
     monkeypatch.setattr("visavis.adapters.disk.os.fsync", lambda _: stuck.wait(20))
-    monkeypatch.setattr("visavis.adapters.disk._WRITE_PATIENCE", 0.5)
+    monkeypatch.setattr("visavis.adapters.disk._WRITE_PATIENCE", 2)
     paths = [spooled(disk, b"y") for _ in range(20)]
     puts = [asyncio.create_task(disk.put("files/owner/main", path)) for path in paths]
     await asyncio.sleep(0.1)
-    began = time.monotonic()
     assert await whole(disk, "files/owner/main") == b"x"
     await asyncio.to_thread(time.sleep, 0)
-    assert time.monotonic() - began < 0.3
+    assert not any(put.done() for put in puts)
     assert {type(said) for said in await asyncio.gather(*puts, return_exceptions=True)} == {StorageUnavailable}
     stuck.set()
     async with asyncio.timeout(5):
@@ -862,10 +860,12 @@ async def test_a_storage_without_room_says_so(tmp_path: Path, status: int, code:
     # What is there can be served.
     await blobs.open()
     path = spooled(blobs, bytes(size))
-    began = time.monotonic()
+    asked = len(full.asked)
     with pytest.raises(StorageFull):
         await blobs.put("files/owner/main", path)
-    assert time.monotonic() - began < 3
+    # A hiccup would look the same, so it is tried again, a little: whoever uploads waits.
+    tried = Counter(full.asked[asked:])
+    assert max(tried.values()) <= 3
     assert not path.exists()
     await full.stop()
 

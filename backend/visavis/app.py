@@ -40,7 +40,6 @@ from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import (
     Blobs,
-    DocumentStore,
     Record,
     Scanner,
     ScannerUnavailable,
@@ -48,9 +47,11 @@ from visavis.core.ports import (
     StorageFull,
     StorageUnavailable,
     StoreUnavailable,
+    Upkeep,
 )
 from visavis.core.recordings import Recordings
 from visavis.core.safety import Evidence, Safety
+from visavis.core.schema import Schema
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.settings import Settings, SettingsError, without
@@ -139,8 +140,8 @@ class Visavis:
         keys = read_secrets(s.secrets) if s.secrets else kept_secrets(data_dir / "secrets")
         self._tokens = tokens = Tokens(keys, s.session_seconds)
         self._documents = documents = document_store(s, data_dir)
-        await documents.open()
         ends(documents.close)
+        await Schema().bring_up(documents, s.migration_seconds)
         client = connect(redis_url)
         ends(client.aclose)
         state = State(
@@ -519,8 +520,8 @@ async def evidence(settings: Settings) -> AsyncIterator[Evidence]:
         raise CannotServe("VISAVIS_FILES_URL says that there are no files")
     async with AsyncExitStack() as ends:
         documents = document_store(s, data_dir)
-        await documents.open()
         ends.push_async_callback(documents.close)
+        await Schema().read_mark(documents)
         await blobs.open()
         ends.push_async_callback(blobs.close)
         ledger = None
@@ -531,7 +532,7 @@ async def evidence(settings: Settings) -> AsyncIterator[Evidence]:
         yield Evidence(documents, blobs, ledger)
 
 
-def document_store(s: Settings, data_dir: Path) -> DocumentStore:
+def document_store(s: Settings, data_dir: Path) -> Upkeep:
     """What must last, by the settings."""
     if s.mongo_url:
         return MongoStore(s.mongo_url, s.mongo_database, collections.ALL)

@@ -12,9 +12,10 @@ from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.turn import TurnServers
 from visavis.core import collections, notes
 from visavis.core.identity import new_id
-from visavis.core.ports import DocumentStore
+from visavis.core.ports import Upkeep
 from visavis.core.recorder import Recorder
 from visavis.core.recordings import Recordings
+from visavis.core.schema import Schema
 from visavis.core.tape import Ice
 from visavis.doors.gateway import encode_push
 from visavis.settings import Settings
@@ -66,13 +67,13 @@ class RecorderProcess:
             shelf.open()
         except OSError as error:
             raise CannotRecord(f"cannot keep recordings in {folder}: {error.strerror or error}") from error
-        documents: DocumentStore
+        documents: Upkeep
         if s.mongo_url:
             documents = MongoStore(s.mongo_url, s.mongo_database, collections.ALL)
         else:
             documents = SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
-        await documents.open()
         ends(documents.close)
+        await Schema().bring_up(documents, s.migration_seconds)
         client = connect(s.redis_url)
         ends(client.aclose)
         bus = DirectedBus(client, self.id)

@@ -33,6 +33,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_url: Annotated[str, _about("Redis or Valkey (7 or newer). Empty: a private Valkey is started.")] = ""
     mongo_url: Annotated[str, _about("MongoDB. Empty: an SQLite file in the data folder.")] = ""
     mongo_database: Annotated[str, _about("The database's name in MongoDB.")] = "visavis"
+    migration_seconds: Annotated[
+        float, _about("For which a worker that starts waits while another brings the document store up to date.", ge=1)
+    ] = 600.0
     data_dir: Annotated[str, _about("Folder for what must last and for private sockets.")] = "data"
     web_dir: Annotated[str, _about("Folder of the built client. Empty: `web/dist` of the checkout.")] = ""
     secrets: Annotated[

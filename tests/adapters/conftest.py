@@ -13,7 +13,8 @@ from adapters.stores import COLLECTIONS, Another, Clock, Nx
 from faults import Link
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.sqlite import SqliteStore
-from visavis.core.ports import Collection, DocumentStore
+from visavis.core.ports import Collection, Upkeep
+from visavis.core.schema import Schema
 
 
 @pytest.fixture
@@ -49,27 +50,27 @@ async def link(nx: Nx) -> AsyncIterator[Link]:
 @pytest.fixture(params=["sqlite", "nx", *(["mongodb"] if os.environ.get("MONGO_URL") else [])])
 async def another(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Another]:
     """Stores of each kind on one fresh, empty database."""
-    make: Callable[[Sequence[Collection]], DocumentStore]
+    make: Callable[[Sequence[Collection]], Upkeep]
     database = f"visavis_test_{uuid.uuid4().hex}"
     url = ""
     # The suite's question is what the stores do, not how fast this machine is.
     patience = 10.0
     if request.param == "sqlite":
 
-        def make(collections: Sequence[Collection]) -> DocumentStore:
+        def make(collections: Sequence[Collection]) -> Upkeep:
             return SqliteStore(tmp_path / "documents.db", collections, timeout=patience, clock=clock)
     else:
         url = request.getfixturevalue("nx").url if request.param == "nx" else os.environ["MONGO_URL"]
 
-        def make(collections: Sequence[Collection]) -> DocumentStore:
+        def make(collections: Sequence[Collection]) -> Upkeep:
             return MongoStore(url, database, collections, timeout=patience, clock=clock)
 
-    opened: list[DocumentStore] = []
+    opened: list[Upkeep] = []
 
-    async def another(collections: Sequence[Collection] = COLLECTIONS) -> DocumentStore:
+    async def another(collections: Sequence[Collection] = COLLECTIONS, schema: Schema | None = None) -> Upkeep:
         store = make(collections)
         opened.append(store)
-        await store.open()
+        await (schema or Schema(collections, ())).bring_up(store)
         return store
 
     yield another
@@ -82,5 +83,5 @@ async def another(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) 
 
 
 @pytest.fixture
-async def store(another: Another) -> DocumentStore:
+async def store(another: Another) -> Upkeep:
     return await another()

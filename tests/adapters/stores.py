@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from visavis.core.collections import ALL
-from visavis.core.ports import Collection, DocumentStore, Index
+from visavis.core.ports import Collection, Index, Upkeep
+from visavis.core.schema import Schema
 
 NOTES = Collection("notes", indexes=(Index("shelf", ("owner", "kind")),), text=("body", "thread"))
 """For what the real collections do not have: an index on two fields, and text in both shapes."""
@@ -68,6 +69,8 @@ class Nx:
 
 
 class Another(Protocol):
-    """Opens a further store on the same data, as another worker would."""
+    """Opens a further store on the same data, as another worker would; without a schema, one without migrations."""
 
-    def __call__(self, collections: Sequence[Collection] = COLLECTIONS) -> Awaitable[DocumentStore]: ...
+    def __call__(
+        self, collections: Sequence[Collection] = COLLECTIONS, schema: Schema | None = None
+    ) -> Awaitable[Upkeep]: ...

@@ -4,7 +4,7 @@ Hides: the driver, its many ways of saying that the server is away, and the shap
 {_id, seq, version, expires_at, expires, words, data}, in the MongoDB collection of its own name, written whole. `seq`
 is the insertion order, from one counter per collection in `_sequences`; reads go by `expires_at`, in milliseconds,
 and MongoDB's own sweep, once a minute, by the date `expires`; `words` is what `search` matches, made by
-`core.documents`.
+`core.documents`. `_visavis` holds the mark of the whole store and the lease of who is alone with it.
 
 Only plain filters are used, and every value in them stands behind an operator of ours, so that it cannot be read as
 one. Names follow the MongoDB manual's "TTL Indexes", "Multikey Indexes" and PyMongo's "Client Side Operation Timeout".
@@ -12,22 +12,40 @@ one. Names follow the MongoDB manual's "TTL Indexes", "Multikey Indexes" and PyM
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import pymongo
 from bson.datetime_ms import DatetimeMS
 from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from visavis.core import documents
-from visavis.core.ports import Collection, Document, Duplicate, Page, StoreUnavailable
+from visavis.core.identity import new_id
+from visavis.core.ports import Collection, Document, Duplicate, Page, Stored, StoreUnavailable
 
 T = TypeVar("T")
 _Stored = dict[str, Any]
 
 _SHOWN: Final = {"seq": 1, "version": 1, "data": 1}
+_WHOLE: Final = {**_SHOWN, "expires_at": 1}
+
+_DUPLICATE: Final = 11000
+
+_LONG: Final = 3600.0
+"""Seconds for what must look at every document."""
+_PATIENT: Final = 30.0
+"""Seconds for a page of many documents."""
+_BEAT: Final = 1.0
+"""Seconds between the signs of life of who is alone with the store."""
+_LAPSE: Final = 10.0
+"""Seconds without one, by the clock of who waits, after which that one is taken for dead."""
+_FEW, _MANY = 16, 1000
+"""Documents asked for at once, the first time and at most."""
 
 
 class MongoStore:
@@ -61,7 +79,7 @@ class MongoStore:
         self._ready = False
 
     async def open(self) -> None:
-        """Connect and create the indexes. After StoreUnavailable, later calls try again."""
+        """Connect, and make the collections that are missing. After StoreUnavailable, later calls try again."""
         await self._ask(_nothing)
 
     async def close(self) -> None:
@@ -160,6 +178,168 @@ class MongoStore:
 
         return await self._ask(work)
 
+    # ------------------------------------------------------------------------------------------ upkeep
+
+    async def mark(self) -> dict[str, Any] | None:
+        """What was last written down about the store as a whole."""
+        found = await self._ask(lambda: self._database["_visavis"].find_one({"_id": "mark"}))
+        return None if found is None else json.loads(found["mark"])
+
+    async def swap_mark(self, before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
+        """Write that down if it still is `before`; say whether it was."""
+        return await self._swap("mark", "mark", None if before is None else json.dumps(before), json.dumps(after))
+
+    @asynccontextmanager
+    async def alone(self, patience: float) -> AsyncIterator[None]:
+        """Be the only one in such a block, by a lease that is renewed all the time.
+
+        Raises TimeoutError, StoreUnavailable.
+        """
+        me = new_id()
+        await self._take_lease(me, patience)
+        block = asyncio.timeout(None)
+        try:
+            async with block:
+                renewing = asyncio.create_task(self._renew_lease(me, block))
+                try:
+                    yield
+                finally:
+                    renewing.cancel()
+                    await asyncio.wait({renewing})
+                    with suppress(StoreUnavailable):
+                        await self._give_lease_back(me)
+        except TimeoutError:
+            if not block.expired():
+                raise
+            raise StoreUnavailable("MongoDB: somebody else had to be taken for the one who is alone with it") from None
+
+    async def fit_indexes(self, *, change: bool = True) -> list[str]:
+        """Make the indexes those that are declared; says what was, or would be, changed."""
+        said: list[str] = []
+        for collection in self._collections:
+            said += await self._ask(lambda c=collection: self._fit(c, change), within=_LONG)  # type: ignore[misc]
+        return said
+
+    async def rewrite(self, collection: Collection, documents: Sequence[Stored]) -> int:
+        """Put these in place of what has the same id and still the same version; returns how many."""
+        done = 0
+        for one in documents:
+            done += await self.replace(collection, one.id, one.data, version=one.version, expires_at=one.expires_at)
+        return done
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["_Snapshot"]:
+        """Read everything: as it is now where MongoDB can, which is in a replica set or a sharded cluster."""
+        hello = await self._ask(lambda: self._database.command("hello"))
+        unexpired = self._unexpired()
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            yield _Snapshot(self, unexpired, None)
+            return
+        async with self._client.start_session(snapshot=True) as session:
+            yield _Snapshot(self, unexpired, session)
+
+    @asynccontextmanager
+    async def renewed(self, meanwhile: dict[str, Any], after: dict[str, Any]) -> AsyncIterator["_Renewal"]:
+        """Replace everything; `meanwhile` stays the mark of a store where that was not finished.
+
+        Raises StoreUnavailable.
+        """
+        if not await self.swap_mark(await self.mark(), meanwhile):
+            raise StoreUnavailable("MongoDB: another process is changing the store")
+        for collection in self._collections:
+            await self._ask(lambda c=collection: self._in(c).delete_many({}), within=_LONG)  # type: ignore[misc]
+        await self.fit_indexes()
+        yield _Renewal(self)
+        if not await self.swap_mark(meanwhile, after):
+            raise StoreUnavailable("MongoDB: another process is changing the store")
+
+    async def _swap(self, what: str, field: str, before: str | None, after: str) -> bool:
+        """Write a value of `_visavis` if it still is `before`, or not there yet; say whether it was."""
+        kept = self._database["_visavis"]
+        changed = {"_id": what, field: after}
+
+        async def work() -> bool:
+            if before is not None:
+                return (await kept.replace_one({"_id": what, field: {"$eq": before}}, changed)).matched_count > 0
+            try:
+                await kept.insert_one(changed)
+            except DuplicateKeyError:
+                return False
+            return True
+
+        return await self._ask(work)
+
+    async def _lease(self) -> str | None:
+        found = await self._ask(lambda: self._database["_visavis"].find_one({"_id": "lease"}))
+        return None if found is None else found["life"]
+
+    async def _take_lease(self, me: str, patience: float) -> None:
+        """Raises TimeoutError, StoreUnavailable."""
+        until = time.monotonic() + patience
+        seen, since = await self._lease(), time.monotonic()
+        while True:
+            lapsed = seen is None or time.monotonic() - since > _LAPSE
+            if lapsed and await self._swap("lease", "life", seen, f"{me} 0"):
+                return
+            if time.monotonic() >= until:
+                raise TimeoutError
+            await asyncio.sleep(0.2)
+            life = await self._lease()
+            if life != seen:
+                seen, since = life, time.monotonic()
+
+    async def _give_lease_back(self, me: str) -> None:
+        life = await self._lease()
+        if life is not None and life.startswith(f"{me} "):
+            mine = {"_id": "lease", "life": {"$eq": life}}
+            await self._ask(lambda: self._database["_visavis"].delete_one(mine))
+
+    async def _renew_lease(self, me: str, block: asyncio.Timeout) -> None:
+        """Show that we live, until we cannot: then end the block, as another may have begun."""
+        beat, shown = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(_BEAT)
+            with suppress(StoreUnavailable):
+                if await self._swap("lease", "life", f"{me} {beat}", f"{me} {beat + 1}"):
+                    beat, shown = beat + 1, time.monotonic()
+                elif (life := await self._lease()) == f"{me} {beat + 1}":
+                    beat, shown = beat + 1, time.monotonic()  # it was the answer that was lost
+                elif life != f"{me} {beat}":
+                    break
+            if time.monotonic() - shown > _LAPSE * 0.7:
+                break
+        block.reschedule(asyncio.get_running_loop().time())
+
+    async def _page(
+        self, collection: Collection, query: _Stored, limit: int, session: AsyncClientSession | None
+    ) -> list[_Stored]:
+        def work() -> Awaitable[list[_Stored]]:
+            found = self._in(collection).find(query, _WHOLE, limit=limit, session=session)
+            return found.sort("seq", pymongo.ASCENDING).to_list()
+
+        return await self._ask(work, within=_PATIENT)
+
+    async def _add(self, collection: Collection, documents: Sequence[Stored]) -> None:
+        """Insert these behind all others; one that is in the way of another gives way to it."""
+        kept = self._in(collection)
+        stored = [self._stored(collection, d.id, d.data, d.version, d.expires_at) for d in documents]
+
+        async def work() -> None:
+            last = await self._next(collection, len(stored))
+            for seq, one in enumerate(stored, last - len(stored) + 1):
+                one["seq"] = seq
+            try:
+                await kept.insert_many(stored)
+            except BulkWriteError as error:
+                if any(failed["code"] != _DUPLICATE for failed in error.details["writeErrors"]):
+                    raise
+                for one in stored:
+                    for query in _same(collection, one):
+                        await kept.delete_many(query)
+                    await kept.insert_one(one)
+
+        await self._ask(work, within=_PATIENT)
+
     def _in(self, collection: Collection) -> AsyncCollection[_Stored]:
         if collection not in self._collections:
             raise ValueError(f"this store was not given the collection {collection.name!r}")
@@ -171,7 +351,7 @@ class MongoStore:
     def _stored(
         self, collection: Collection, id: str, data: Mapping[str, Any], version: int, expires_at: int | None
     ) -> _Stored:
-        """The document as it is kept, but for its `seq`."""
+        """The document as it is stored here, but for its `seq`."""
         expiry = documents.expiry(expires_at)
         stored: _Stored = {
             "_id": documents.checked_id(id),
@@ -193,10 +373,13 @@ class MongoStore:
 
         return await self._ask(work)
 
-    async def _next(self, collection: Collection) -> int:
-        """The next place in the collection's insertion order, the same for all workers whatever their clocks say."""
+    async def _next(self, collection: Collection, count: int = 1) -> int:
+        """A place at the end of the collection's insertion order, the same for all workers whatever their clocks say.
+
+        Of `count` places in a row, the last.
+        """
         counter = await self._database["_sequences"].find_one_and_update(
-            {"_id": collection.name}, {"$inc": {"last": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+            {"_id": collection.name}, {"$inc": {"last": count}}, upsert=True, return_document=ReturnDocument.AFTER
         )
         assert counter is not None, "asked for it as it is after the upsert"
         return int(counter["last"])
@@ -216,14 +399,15 @@ class MongoStore:
 
     # ------------------------------------------------------------------------------------------ the driver
 
-    async def _ask(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, work: Callable[[], Awaitable[T]], *, within: float | None = None) -> T:
         """Do `work`, within the timeout however many questions to the server it takes."""
+        within = within or self._timeout
         try:
-            with pymongo.timeout(self._timeout):
+            with pymongo.timeout(within):
                 # The driver counts its own time, but not that of looking up names or of a busy event loop.
-                async with asyncio.timeout(self._timeout * 1.2):
+                async with asyncio.timeout(within * 1.2):
                     if not self._ready:
-                        await self._create_indexes()
+                        await self._create_collections()
                         self._ready = True
                     return await work()
         except DuplicateKeyError:
@@ -232,23 +416,125 @@ class MongoStore:
         except (PyMongoError, TimeoutError) as error:
             raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
 
-    async def _create_indexes(self) -> None:
-        """Make those that are missing. A changed index has a new name; its old one stays."""
+    async def _create_collections(self) -> None:
+        """Those that are missing, with their indexes. Of others they may be a newer program's: see `fit_indexes`."""
+        there = set(await self._database.list_collection_names())
         for collection in self._collections:
-            indexes = [
-                IndexModel([("seq", pymongo.ASCENDING)], name="seq"),
-                IndexModel([("expires_at", pymongo.ASCENDING)], name="expires_at"),
-                IndexModel([("expires", pymongo.ASCENDING)], name="expires", expireAfterSeconds=0),
+            if collection.name not in there:
+                await self._database[collection.name].create_indexes(list(_indexes(collection).values()))
+
+    async def _fit(self, collection: Collection, change: bool) -> list[str]:
+        """Of one collection, make the indexes those that are declared, if that is to be changed; says what."""
+        kept = self._database[collection.name]
+        declared = _indexes(collection)
+        # By their keys, since nx-27017 gives them names of its own.
+        found = {
+            tuple((field, direction) for field, direction in index["key"]): (name, _options(index))
+            for name, index in (await kept.index_information()).items()
+            if name != "_id_"
+        }
+        wrong = {
+            keys
+            for keys, (_, options) in found.items()
+            if keys not in declared or options != _options(declared[keys].document)
+        }
+        missing = [keys for keys in declared if keys not in found or keys in wrong]
+        # Two of the same keys or the same name exclude each other.
+        names = {declared[keys].document["name"] for keys in missing}
+        in_the_way = [keys for keys in wrong if keys in declared or found[keys][0] in names]
+        if change:
+            for keys in in_the_way:
+                await kept.drop_index(found[keys][0])
+            try:
+                if missing:
+                    await kept.create_indexes([declared[keys] for keys in missing])
+            except PyMongoError as error:
+                if getattr(error, "code", None) != _DUPLICATE and "UNIQUE" not in str(error):
+                    raise
+                raise Duplicate(f"{collection.name}: {', '.join(sorted(names))}") from None
+            for keys in wrong.difference(in_the_way):
+                await kept.drop_index(found[keys][0])
+        removed = sorted(f"removed {collection.name} {found[keys][0]}" for keys in wrong)
+        return removed + sorted(f"added {collection.name} {name}" for name in names)
+
+
+class _Snapshot:
+    """Fulfils `Snapshot`; without a session of MongoDB's for one instant, page by page as things are by then."""
+
+    def __init__(self, store: MongoStore, unexpired: _Stored, session: AsyncClientSession | None) -> None:
+        self._store = store
+        self._unexpired = unexpired
+        self._session = session
+        self.consistent = session is not None
+
+    async def documents(self, collection: Collection) -> AsyncGenerator[list[Stored], None]:
+        last, limit = -1, _FEW
+        while True:
+            query = {"seq": {"$gt": last}, **self._unexpired}
+            found = await self._store._page(collection, query, limit, self._session)  # noqa: SLF001  # of this file
+            if not found:
+                return
+            last = found[-1]["seq"]
+            size = sum(len(json.dumps(one["data"])) for one in found)
+            limit = max(1, min(_MANY, limit * 2, documents.PAGE * len(found) // max(1, size)))
+            yield [
+                Stored(
+                    one["_id"],
+                    one["version"],
+                    None if one["expires_at"] == documents.NEVER else one["expires_at"],
+                    one["data"],
+                )
+                for one in found
             ]
-            if collection.text:
-                indexes.append(IndexModel([("words", pymongo.ASCENDING), ("seq", pymongo.ASCENDING)], name="words"))
-            for index in collection.indexes:
-                keys = [(f"data.{field}", pymongo.ASCENDING) for field in index.fields]
-                if not index.unique:
-                    keys.append(("seq", pymongo.ASCENDING))
-                kind = "unique" if index.unique else "by"
-                indexes.append(IndexModel(keys, name=f"{kind}_{'_'.join(index.fields)}", unique=index.unique))
-            await self._database[collection.name].create_indexes(indexes)
+
+
+class _Renewal:
+    """Fulfils `Renewal`."""
+
+    def __init__(self, store: MongoStore) -> None:
+        self._store = store
+
+    async def add(self, collection: Collection, documents: Sequence[Stored]) -> None:
+        await self._store._add(collection, documents)  # noqa: SLF001  # of this file
+
+
+_Keys = tuple[tuple[str, Any], ...]
+
+
+def _indexes(collection: Collection) -> dict[_Keys, IndexModel]:
+    """Each index by its keys."""
+    up = pymongo.ASCENDING
+    indexes: dict[_Keys, IndexModel] = {}
+
+    def add(name: str, *fields: str, **options: Any) -> None:
+        keys = tuple((field, up) for field in fields)
+        indexes[keys] = IndexModel(list(keys), name=name, **options)
+
+    add("seq", "seq")
+    add("expires_at", "expires_at")
+    add("expires", "expires", expireAfterSeconds=0)
+    if collection.text:
+        add("words", "words", "seq")
+    for index in collection.indexes:
+        fields = [f"data.{field}" for field in index.fields]
+        if index.unique:
+            add(f"unique_{'_'.join(index.fields)}", *fields, unique=True)
+        else:
+            add(f"by_{'_'.join(index.fields)}", *fields, "seq")
+    return indexes
+
+
+def _options(index: Mapping[str, Any]) -> tuple[bool, Any]:
+    return bool(index.get("unique")), index.get("expireAfterSeconds")
+
+
+def _same(collection: Collection, stored: _Stored) -> list[_Stored]:
+    """Queries for what cannot be there together with this document."""
+    unique = [index for index in collection.indexes if index.unique]
+    return [
+        {"_id": {"$eq": stored["_id"]}},
+        *({f"data.{field}": {"$eq": stored["data"].get(field)} for field in index.fields} for index in unique),
+    ]
 
 
 async def _nothing() -> None:

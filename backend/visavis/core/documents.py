@@ -20,6 +20,9 @@ LARGEST = 1 << 19
 DEEPEST = 32
 """Levels of nesting in a document; MongoDB allows 100."""
 
+PAGE = 1 << 20
+"""Bytes of JSON after which a page of many documents is long enough, in upkeep."""
+
 NEVER = 253_402_300_799_999
 """The last millisecond of the year 9999: no expiry can be later."""
 

@@ -1,6 +1,7 @@
 """What the rules need from outside, as small Protocols: adapters fulfil them, tests run on the real ones."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -59,7 +60,7 @@ class DocumentStore(Protocol):
     """
 
     async def open(self) -> None:
-        """Connect and create every declared index."""
+        """Connect, and make the collections that are missing, with their indexes."""
 
     async def close(self) -> None:
         """Let go of connections and files."""
@@ -100,6 +101,74 @@ class DocumentStore(Protocol):
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A document with all that a backup keeps of it. `expires_at`: ms since the epoch."""
+
+    id: str
+    version: int
+    expires_at: int | None
+    data: dict[str, Any]
+
+
+class StoreInUse(Exception):
+    """Somebody else uses the store, who would not survive that everything in it is replaced."""
+
+
+class Snapshot(Protocol):
+    """What a document store holds."""
+
+    consistent: bool
+    """Whether everything is of one instant. If not, what is written meanwhile may be in it or not."""
+
+    def documents(self, collection: Collection) -> AsyncGenerator[list[Stored], None]:
+        """What has not expired, in insertion order, in pages of about a megabyte. Raises StoreUnavailable."""
+
+
+class Renewal(Protocol):
+    """What is to be in a document store instead of all that is in it now."""
+
+    async def add(self, collection: Collection, documents: Sequence[Stored]) -> None:
+        """Put these behind those that were added before. One that is in the way of another gives way to it."""
+
+
+class Upkeep(DocumentStore, Protocol):
+    """What starting, backups and restores need of a document store beyond what everybody does.
+
+    These may take long: each says StoreUnavailable only if nothing moves any more.
+    """
+
+    async def mark(self) -> dict[str, Any] | None:
+        """What was last written down about the store as a whole; None if nothing ever was."""
+
+    async def swap_mark(self, before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
+        """Write that down if it still is `before`; say whether it was."""
+
+    def alone(self, patience: float) -> AbstractAsyncContextManager[None]:
+        """Be the only one, among all processes, who is in such a block on this store.
+
+        Raises TimeoutError if another was all the time, in seconds; StoreUnavailable if the block lost its right.
+        """
+
+    async def fit_indexes(self, *, change: bool = True) -> list[str]:
+        """Make the indexes those that are declared, no more and no less; says what was or, without `change`, would be.
+
+        Documents stay as they are. Raises Duplicate for a unique index that they do not allow.
+        """
+
+    async def rewrite(self, collection: Collection, documents: Sequence[Stored]) -> int:
+        """Put these in place of what has the same id and still the same version; returns how many."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Read everything, while others read and write."""
+
+    def renewed(self, meanwhile: dict[str, Any], after: dict[str, Any]) -> AbstractAsyncContextManager[Renewal]:
+        """Replace everything, `after` becoming the mark. Raises StoreInUse where it can be seen that it is.
+
+        A block that fails, or is killed, leaves all as it was; where that cannot be done, `meanwhile` is the mark from
+        its beginning on.
+        """
 
 
 # --------------------------------------------------------------------------- seats, as all workers see them

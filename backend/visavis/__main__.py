@@ -121,6 +121,7 @@ def _serve() -> int:
 def _record() -> int:
     from visavis import logs
     from visavis.core.ports import StateUnavailable, StoreUnavailable
+    from visavis.core.schema import CannotUse
     from visavis.recorder import CannotRecord, RecorderProcess
     from visavis.settings import Settings, SettingsError
 
@@ -141,7 +142,7 @@ def _record() -> int:
         settings = Settings.from_environment(os.environ)
         logs.configure(settings.log_level)
         asyncio.run(record(settings))
-    except (SettingsError, CannotRecord, StateUnavailable, StoreUnavailable) as error:
+    except (SettingsError, CannotRecord, CannotUse, StateUnavailable, StoreUnavailable) as error:
         print(f"visavis: {error}", file=sys.stderr)
         return 2
     return 0
@@ -150,9 +151,9 @@ def _record() -> int:
 def _evidence(command: argparse.Namespace) -> int:
     import json
 
-    from visavis.app import CannotServe, evidence
-    from visavis.core.ports import StateUnavailable, StorageFull, StorageUnavailable, StoreUnavailable
-    from visavis.settings import Settings, SettingsError
+    from visavis.app import WILL_NOT_START, evidence
+    from visavis.core.ports import StorageFull, StorageUnavailable
+    from visavis.settings import Settings
 
     async def look() -> int:
         async with evidence(Settings.from_environment(os.environ)) as kept:
@@ -173,10 +174,7 @@ def _evidence(command: argparse.Namespace) -> int:
 
     try:
         return asyncio.run(look())
-    except (SettingsError, CannotServe, StateUnavailable, StorageFull, StorageUnavailable, StoreUnavailable) as error:
-        print(f"visavis: {error}", file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
+    except (*WILL_NOT_START, StorageFull, StorageUnavailable, OSError, ValueError) as error:
         print(f"visavis: {error}", file=sys.stderr)
         return 2
 

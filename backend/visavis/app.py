@@ -40,6 +40,7 @@ from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import (
     Blobs,
+    DocumentStore,
     Record,
     Scanner,
     ScannerUnavailable,
@@ -51,7 +52,7 @@ from visavis.core.ports import (
 )
 from visavis.core.recordings import Recordings
 from visavis.core.safety import Evidence, Safety
-from visavis.core.schema import Schema
+from visavis.core.schema import CannotUse, Schema
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.settings import Settings, SettingsError, without
@@ -81,7 +82,15 @@ class CannotServe(Exception):
     """The settings or surroundings do not let the server start; says what to do."""
 
 
-WILL_NOT_START = (SettingsError, SecretsInvalid, CannotServe, ValkeyFailed, StateUnavailable, StoreUnavailable)
+WILL_NOT_START = (
+    SettingsError,
+    SecretsInvalid,
+    CannotServe,
+    CannotUse,
+    ValkeyFailed,
+    StateUnavailable,
+    StoreUnavailable,
+)
 """What a person can do something about, and is told in a line."""
 
 

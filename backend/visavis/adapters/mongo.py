@@ -475,16 +475,18 @@ class _Snapshot:
             if not found:
                 return
             last = found[-1]["seq"]
-            size = sum(len(json.dumps(one["data"])) for one in found)
-            limit = max(1, min(_MANY, limit * 2, documents.PAGE * len(found) // max(1, size)))
+            texts = [json.dumps(one["data"]) for one in found]
+            size = sum(len(text) for text in texts)
+            limit = max(1, min(_MANY, limit * 2, documents.PAGE * len(found) // size))
+            # The driver's numbers are of a kind of its own.
             yield [
                 Stored(
                     one["_id"],
-                    one["version"],
-                    None if one["expires_at"] == documents.NEVER else one["expires_at"],
-                    one["data"],
+                    int(one["version"]),
+                    None if one["expires_at"] == documents.NEVER else int(one["expires_at"]),
+                    json.loads(text),
                 )
-                for one in found
+                for one, text in zip(found, texts, strict=True)
             ]
 
 

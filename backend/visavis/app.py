@@ -65,7 +65,6 @@ LINGER_SECONDS = 1.0
 """For which the rest of a refused body is read, so that its sender gets to see the answer."""
 READ_AHEAD_BYTES = 16_384
 """Of a body that is read piece by piece: with many uploads at once it counts as often."""
-DRAIN_SECONDS = 3.0
 NOT_STARTED = 3
 """Exit status that gunicorn knows as a worker that did not start: it ends as well, instead of trying for ever."""
 RECORDERS_SAY = {
@@ -166,7 +165,7 @@ class Visavis:
         self._turn = await self._turn_servers()
         self.relay = self._turn is not None
         book = CallBook(self._ice_servers, metrics, relay=self.relay)
-        conversations = Conversations(
+        self._conversations = conversations = Conversations(
             self.worker, state, bus, tokens, encode_push, self._lobby_state, book, int(s.grace_seconds * 1000)
         )
         calling = Calling(
@@ -279,7 +278,8 @@ class Visavis:
         runner = _Runner(self.stop, application)
         ends(runner.hang_up)
         ends(matchmaker.stop)
-        ends(gateway.drain, DRAIN_SECONDS)
+        ends(http.let_go)
+        ends(self._drain)
         if recorder is not None:
             # What is being recorded is finished while guests are asked to go elsewhere.
             ends(recorder.dismiss)
@@ -287,6 +287,14 @@ class Visavis:
         return runner
 
     # ------------------------------------------------------------------ what only the root can join
+
+    async def _drain(self) -> None:
+        """Hand the guests over to other workers, if there are any."""
+        others = self._lobby.open_workers - 1
+        log.info("draining", extra={"worker": self.worker, "connections": self._gateway.connections, "others": others})
+        if others > 0:
+            self._conversations.hand_over()
+        await self._gateway.drain(elsewhere=others > 0)
 
     async def _open_file(self, peer: Peer, asked: contract.OpenFile) -> contract.FileAddress:
         if self._files is None:

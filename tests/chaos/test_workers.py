@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import aiohttp
 import pytest
 import pytest_asyncio
 import redis.asyncio as redis
@@ -211,52 +210,6 @@ async def test_a_worker_that_sleeps_past_its_lease_wakes_up_to_the_truth(
     assert (await late.next("match:found"))["conversation"]["partner"]["profile"] == waiting.created["profile"]
     found = [name for guest in (a, b, c, d, moved, waiting, late) for name, _ in guest.pushes if name == "match:found"]
     assert len(found) == 6
-
-
-async def test_a_worker_that_is_asked_to_stop_sends_its_guests_elsewhere(
-    people: Crowd, survivor: Worker, victim: Worker
-) -> None:
-    """Told first, spread over a second, closed cleanly, gone in time with status 0, and not one word is lost."""
-    a, b, conversation = await across(people, victim)
-    created = await get_guest(victim.url)
-    async with Wire(victim.url) as lazy, Wire(victim.url) as idle:
-        await lazy.open(auth_of(created))
-        idle_opened = idle.socket
-        stopping = asyncio.create_task(victim.stop())
-        async with within(10):
-            move = await b.next("session:move")
-            assert 0 <= move["inMs"] <= 1000
-            await lazy.push("session:move")
-            await b.hang_up()
-            assert (await b.connect(survivor.url))["conversation"]["id"] == conversation
-            await chat(a, b, conversation, 1)
-            # One that does not go by itself is closed, and cleanly.
-            assert await lazy.closed(timeout=8) == 1000
-            assert idle_opened is idle.socket
-            assert await idle.closed() == 1000
-            assert await stopping == 0
-    assert not [line for line in victim.logged() if line["level"] in ("error", "critical")]
-
-
-async def test_a_worker_without_guests_stops_at_once(victim: Worker) -> None:
-    """There is nobody to wait for."""
-    async with within(2):
-        assert await victim.stop() == 0
-
-
-async def test_a_stopping_worker_takes_nobody_in(people: Crowd, survivor: Worker, victim: Worker) -> None:
-    """It is not ready while it waits for those inside."""
-    async with Wire(victim.url) as lazy:
-        await lazy.open(auth_of(await get_guest(victim.url)))
-        created = await get_guest(victim.url)
-        stopping = asyncio.create_task(victim.stop())
-        await lazy.push("session:move")
-        async with aiohttp.ClientSession() as session, session.get(victim.url + "/ready") as response:
-            assert response.status == 503
-            assert (await response.json())["parts"]["accepting"] is False
-        async with Wire(victim.url) as late:
-            assert (await late.open(auth_of(created)))["data"]["code"] == "busy"
-        assert await stopping == 0
 
 
 # --------------------------------------------------------------------------- Redis dies

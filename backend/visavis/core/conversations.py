@@ -7,6 +7,7 @@ worker or an emptied Redis heals.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,8 @@ from visavis.core.ports import Bus, Record, Sealer, Seats, StateUnavailable, Wor
 
 log = logging.getLogger(__name__)
 
+HAND_OVER_SECONDS = 2.5
+"""A guest whose worker stops may take this long to another before anybody is told of an absence."""
 LOOK_AGAIN_MS = 2000
 """Pause before asking Redis again whether an absent member's time has run out."""
 
@@ -161,6 +164,9 @@ class Conversations:
         self.peers: dict[str, Peer] = {}
         self._departed: set[Peer] = set()
         """Gone from here, which Redis has yet to take note of: for everyone else they are still here."""
+        self._handing_over = False
+        self._expected: dict[str, asyncio.Event] = {}
+        """Guests who hung up while this worker stops, until another one has them."""
         self._errands = tasks.Errands("seat_update_postponed", StateUnavailable)
         self.said = 0
         """Items accepted so far."""
@@ -225,8 +231,22 @@ class Conversations:
         del self.peers[peer.guest.id]
         if peer.seat is not None:
             peer.seat.stop_waiting()
+        self._errands.send(self._expect_elsewhere(peer) if self._handing_over else self._depart(peer))
+
+    def hand_over(self) -> None:
+        """This worker stops: who hangs up from now on comes back elsewhere, and is away only if that takes long."""
+        self._handing_over = True
+
+    async def _expect_elsewhere(self, peer: Peer) -> None:
+        there = self._expected[peer.guest.id] = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(there.wait(), HAND_OVER_SECONDS)
+        del self._expected[peer.guest.id]
+        await self._depart(peer)
+
+    async def _depart(self, peer: Peer) -> None:
         self._departed.add(peer)
-        self._errands.send(self._mark_away(peer))
+        await self._mark_away(peer)
 
     async def mark_departed(self) -> None:
         """Say again who has gone, if it could not be said at the time."""
@@ -380,6 +400,8 @@ class Conversations:
         """Act on a note about a guest of this worker; one about somebody who is gone is dropped."""
         peer = self.peers.get(note.guest)
         if peer is None:
+            if isinstance(note, notes.Displaced) and note.guest in self._expected:
+                self._expected[note.guest].set()
             return
         if not peer.welcomed:
             peer.early.append(note)

@@ -106,6 +106,8 @@ class Lobby:
         self._encode = encode
         self._popular_min = popular_min
         self.state = LobbyState(online=0, waiting=0, popular=())
+        self.open_workers = 0
+        """Those that took guests in at the last beat, with this one."""
         self._told = -TELL
 
     def mine(self) -> bytes:
@@ -129,6 +131,7 @@ class Lobby:
     def update(self, shares: dict[str, bytes]) -> None:
         """Add up everyone's shares, and tell those who are not in a conversation if something changed."""
         stats = [read_share(share) for share in shares.values()]
+        self.open_workers = sum(not share.process.draining for share in stats)
         picked: Counter[str] = Counter()
         for share in stats:
             picked.update(share.interests)

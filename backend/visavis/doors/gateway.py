@@ -11,20 +11,21 @@ tests drive each.
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from typing import Any
 
 import engineio
 import msgspec
 import socketio
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 from engineio.async_drivers import aiohttp as engineio_aiohttp
-from engineio.packet import MESSAGE, Packet
+from engineio.packet import CLOSE, MESSAGE, Packet
 from engineio.payload import Payload
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
@@ -42,6 +43,16 @@ MOST_PACKETS = 64
 """Packets in one polling body; the official client never holds back that many."""
 PATIENCE = 100
 """Refusals for haste after which a client is cut; each request in time makes up for one."""
+MOVED_PER_SECOND = 4000
+"""Clients a stopping worker asks to connect elsewhere, at most."""
+MOVING_SECONDS = (0.5, 2.0)
+"""For how long at least and at most it asks them to begin."""
+ARRIVING_SECONDS = 1.0
+"""How long those who began last may take to get there."""
+HEARD_SECONDS = 1.0
+"""For how long a closed connection may still hear of it."""
+SERVICE_RESTART = 1012
+"""WebSocket close code (IANA's registry): whoever gets it does well to connect again."""
 
 _PACKET = re.compile(r"4[0-6]|[13]\Z")
 """What a client may send over either transport: Socket.IO packets, CLOSE and PONG."""
@@ -88,14 +99,18 @@ class _WeighedQueue(asyncio.Queue[Packet | None]):
     """What waits to be read by one client, with its weight in bytes."""
 
     weight = 0
+    words = 0
+    """Packets; what is none marks the end."""
 
     def _put(self, item: Packet | None) -> None:
         super()._put(item)
         self.weight += _weigh(item)
+        self.words += item is not None
 
     def _get(self) -> Packet | None:
         item: Packet | None = super()._get()
         self.weight -= _weigh(item)
+        self.words -= item is not None
         return item
 
 
@@ -109,18 +124,25 @@ class _WebSocket(engineio_aiohttp.WebSocket):  # type: ignore[misc]  # untyped u
     async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
         request = environ["aiohttp.request"]
         socket = self.handler.__self__
-        self._sock = web.WebSocketResponse(max_msg_size=self.server.max_http_buffer_size, compress=False)
+        self._sock = web.WebSocketResponse(
+            max_msg_size=self.server.max_http_buffer_size, compress=False, timeout=HEARD_SECONDS
+        )
         await self._sock.prepare(request)
         self.environ = environ
         # What to break when this client is cut: after an upgrade, not the transport it first came by.
         socket.transport = request.transport
+        self.server.websockets.add(self)
         try:
             await self.handler(self)
         finally:
+            self.server.websockets.discard(self)
             if not socket.upgraded:
                 # A probe that broke off; the library would answer polls with nothing for ever.
                 socket.upgrading = False
         return self._sock
+
+    async def close(self) -> None:
+        await self._sock.close(code=SERVICE_RESTART if self.server.draining else WSCloseCode.OK)
 
     async def wait(self) -> str | bytes:
         data: str | bytes = await super().wait()
@@ -151,9 +173,31 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
             "translate_request": _environ,
         }
         self._polling: set[str] = set()
+        self.websockets: set[_WebSocket] = set()
+        """Also of those who are still trying one out."""
+        self.draining = False
+        self._background: set[asyncio.Task[None]] = set()
+
+    def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = super().start_background_task(target, *args, **kwargs)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def shutdown(self) -> None:
+        await super().shutdown()
+        # Pings that sleep: not every event loop is rid of them at its end without a complaint.
+        await tasks.end(self._background)
 
     def create_queue(self, *args: Any, **kwargs: Any) -> _WeighedQueue:
         return _WeighedQueue()
+
+    @property
+    def unheard(self) -> bool:
+        """Whether a client whose connection was closed has yet to hear of it."""
+        return bool(self.websockets) or any(
+            socket.closed and not socket.upgraded and socket.queue.words for socket in self.sockets.values()
+        )
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         sid = request.query.get("sid", "")
@@ -166,6 +210,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
         if sid and socket is None and "X-Elsewhere" in request.headers:
             # nginx asks on: the session may have begun at another worker, while this one was away (nginx.conf).
             return _refuse(Refused("not_found"))
+        if socket is None and self.draining:
+            # Not known here, and not going to be: a proxy asks the next worker, where it may well be.
+            return _refuse(Refused("busy", retryInMs=_soon()))
         if socket is not None and socket.closed:
             # The library fails over a closed one, and would keep from its client why it was closed.
             del self.sockets[sid]
@@ -275,7 +322,10 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # untyped upstream
 class _Connection:
     """One client's connection, from its first byte: the Line of its peer, once it said who it is."""
 
-    __slots__ = ("socket", "bucket", "peer", "introduced", "_patience", "_timer", "_most_bytes", "_cut", "_spawn")
+    __slots__ = (
+        *("socket", "bucket", "peer", "introduced", "told_to_move", "_patience", "_timer", "_most_bytes", "_cut"),
+        *("_spawn", "_answering", "_closing", "_closed"),
+    )
 
     def __init__(
         self,
@@ -295,6 +345,11 @@ class _Connection:
         self._most_bytes = most_bytes
         self._cut = False
         self._spawn = spawn
+        self.told_to_move = False
+        self._answering = False
+        self._closing: Callable[[], None] | None = None
+        """What is still to be said at the end, once the request under way is answered."""
+        self._closed = False
 
     def await_introduction(self) -> None:
         """Hang up if the client does not say in time who it is; pings alone are no reason to stay."""
@@ -333,14 +388,42 @@ class _Connection:
         if transport is not None:
             transport.abort()
 
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is under way: its answer is said before the connection closes."""
+        self._answering = True
+        try:
+            yield
+        finally:
+            self._answering = False
+            if self._closing is not None:
+                self._close(self._closing)
+
     def close(self, last_words: Wire | None = None) -> None:
-        if self.socket.closed or self._cut:
-            return
         if last_words is not None:
             self.push(encode_push(last_words))
+        self._close(self._dismiss)
+
+    def leave(self) -> None:
+        """Close because the worker stops: for any client that is a lost connection, after which it comes back."""
+        self._close(self._go)
+
+    def _close(self, say: Callable[[], None]) -> None:
+        if self._answering:
+            self._closing = self._closing or say
+        elif not (self._closed or self.socket.closed or self._cut):
+            self._closed = True
+            say()
+            self._spawn(self.socket.close(wait=False, abort=True))
+
+    def _dismiss(self) -> None:
         # Socket.IO DISCONNECT: tells the client that it was meant, so it does not come back by itself.
         self.send("1")
-        self._spawn(self.socket.close(wait=False))
+        self._go()
+
+    def _go(self) -> None:
+        # Before the library puts in the mark of the end, after which nobody reads.
+        self.socket.queue.put_nowait(Packet(CLOSE))
 
 
 class Gateway:
@@ -405,6 +488,13 @@ class Gateway:
         """Serve /socket.io/ in this application."""
         for method in ("GET", "POST", "OPTIONS"):
             app.router.add_route(method, "/socket.io/", self._server.eio.handle_request)
+        app.on_response_prepare.append(self._let_go)
+
+    async def _let_go(self, request: web.Request, response: web.StreamResponse) -> None:
+        """While draining, no connection is kept for another request: that one has to go elsewhere."""
+        if self.draining and response.status != 101:
+            response.force_close()
+            response.headers["Connection"] = "close"
 
     # ------------------------------------------------------------------ connecting
 
@@ -494,18 +584,19 @@ class Gateway:
     async def _answer(self, connection: _Connection, ack_id: str, call: str) -> None:
         assert connection.peer is not None
         answer: dict[str, Any]
-        try:
-            answer = {"ok": await self._dispatch(connection, connection.peer, call)}
-        except Refused as refused:
-            answer = refused.as_error()
-        except StateUnavailable as error:
-            answer = _away(error).as_error()
-        except Exception:
-            error_id = new_id()
-            log.exception("request_failed", extra={"error_id": error_id})
-            answer = Refused("internal", errorId=error_id).as_error()
-        if ack_id:
-            connection.acknowledge(ack_id, answer)
+        with connection.answering():
+            try:
+                answer = {"ok": await self._dispatch(connection, connection.peer, call)}
+            except Refused as refused:
+                answer = refused.as_error()
+            except StateUnavailable as error:
+                answer = _away(error).as_error()
+            except Exception:
+                error_id = new_id()
+                log.exception("request_failed", extra={"error_id": error_id})
+                answer = Refused("internal", errorId=error_id).as_error()
+            if ack_id:
+                connection.acknowledge(ack_id, answer)
 
     async def _dispatch(self, connection: _Connection, peer: Peer, call: str) -> Wire:
         try:
@@ -531,22 +622,40 @@ class Gateway:
 
     # ------------------------------------------------------------------ stopping
 
-    async def drain(self, within: float) -> None:
-        """Ask every client to connect again, spread over some time, and close what is left."""
-        self.draining = True
-        connections = list(self._connections.values())
-        for connection in connections:
-            if connection.peer is None:
-                connection.close()
-                continue
-            connection.push(encode_push(SessionMove(in_ms=50 + secrets.randbelow(850))))
-        deadline = time.monotonic() + within
-        while self._connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+    def refuse_newcomers(self) -> None:
+        """From now on new connections are sent elsewhere; those there are go on."""
+        self.draining = self._server.eio.draining = True
+
+    async def drain(self, *, elsewhere: bool) -> None:
+        """Let every client go: first those who move by themselves, if there is an `elsewhere`, then the rest.
+
+        Takes five seconds at most. Nobody's socket just breaks, and no request that came goes unanswered.
+        """
+        self.refuse_newcomers()
+        if elsewhere:
+            least, most = MOVING_SECONDS
+            moving = min(most, max(least, len(self._connections) / MOVED_PER_SECOND))
+            until = time.monotonic() + moving + ARRIVING_SECONDS
+            while self._connections and time.monotonic() < until:
+                self._ask_to_move(moving)
+                await asyncio.sleep(0.05)
         for connection in list(self._connections.values()):
-            connection.close()
+            connection.leave()
+        until = time.monotonic() + HEARD_SECONDS
+        while (self._connections or self._server.eio.unheard) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
         await self._closing.settle()
+        await asyncio.gather(*(websocket.close() for websocket in self._server.eio.websockets))
         await self._server.shutdown()
+
+    def _ask_to_move(self, moving: float) -> None:
+        """Ask those who have not been asked yet, each to begin at a moment of its own."""
+        for connection in list(self._connections.values()):
+            if connection.peer is not None and not connection.told_to_move:
+                connection.told_to_move = True
+                connection.push(encode_push(SessionMove(in_ms=secrets.randbelow(round(moving * 1000)))))
+            elif not connection.introduced:
+                connection.leave()
 
 
 def _away(error: StateUnavailable) -> Refused:

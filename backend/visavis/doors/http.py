@@ -326,6 +326,12 @@ class Http:
                 await asyncio.wait_for(ended.wait(), ENDING_SECONDS)
         return bool(arriving)
 
+    async def let_go(self) -> None:
+        """This worker stops: end the uploads under way. What came counts, and their senders are told how much."""
+        for parts in self._arriving.values():
+            for request, _ in parts:
+                request.content.set_exception(ConnectionResetError())
+
     async def _pieces(self, request: web.Request) -> AsyncGenerator[bytes, None]:
         """A body as it comes, until its end, a broken connection or a long silence."""
         until = time.monotonic() + PATCH_SECONDS

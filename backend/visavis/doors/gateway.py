@@ -201,18 +201,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         sid = request.query.get("sid", "")
-        if request.headers.get("Origin", self.cors_allowed_origins[0]) not in self.cors_allowed_origins:
-            return _refuse(Refused("origin_refused"))
-        if "j" in request.query:
-            # JSONP is for browsers of long ago, and would let foreign pages read polls.
-            return _refuse(Refused("bad_request"))
+        if (refused := self._turned_away(sid, request)) is not None:
+            return _refuse(refused)
         socket = self.sockets.get(sid)
-        if sid and socket is None and "X-Elsewhere" in request.headers:
-            # nginx asks on: the session may have begun at another worker, while this one was away (nginx.conf).
-            return _refuse(Refused("not_found"))
-        if socket is None and self.draining:
-            # Not known here, and not going to be: a proxy asks the next worker, where it may well be.
-            return _refuse(Refused("busy", retryInMs=_soon()))
         if socket is not None and socket.closed:
             # The library fails over a closed one, and would keep from its client why it was closed.
             del self.sockets[sid]
@@ -240,6 +231,20 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
             finally:
                 self._polling.discard(sid)
         return await super().handle_request(request)  # type: ignore[no-any-return]
+
+    def _turned_away(self, sid: str, request: web.Request) -> Refused | None:
+        if request.headers.get("Origin", self.cors_allowed_origins[0]) not in self.cors_allowed_origins:
+            return Refused("origin_refused")
+        if "j" in request.query:
+            # JSONP is for browsers of long ago, and would let foreign pages read polls.
+            return Refused("bad_request")
+        if sid and sid not in self.sockets and "X-Elsewhere" in request.headers:
+            # nginx asks on: the session may have begun at another worker, while this one was away (nginx.conf).
+            return Refused("not_found")
+        if sid not in self.sockets and self.draining:
+            # Not known here, and not going to be: a proxy asks the next worker, where it may well be.
+            return Refused("busy", retryInMs=_soon())
+        return None
 
     async def _last_words(self, socket: Any, request: web.Request) -> web.StreamResponse:
         """What a closed connection still has to say to a client that was not polling when it closed."""

@@ -302,20 +302,21 @@ class Nginx:
     """A real nginx in front of workers, with the configuration at the top level: one address for all of them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder / "nginx"
+        self._certificate = folder / "tls"
         self.port, self.plain_port, self.proxied_port = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._nginx: PrivateNginx | None = None
 
     async def start(self, workers: list[Worker], client: Path = ROOT / "web" / "dist") -> "Nginx":
         """At `proxied_port` it believes who says first, by PROXY protocol, from which address a connection comes."""
-        self_signed(self._folder / "tls")
+        self_signed(self._certificate)
         self._nginx = PrivateNginx(
-            self._folder / "nginx",
+            self.folder,
             port=self.port,
             plain_port=self.plain_port,
             workers=[worker.port for worker in workers],
-            certificate=self._folder / "tls",
+            certificate=self._certificate,
             client=client,
             more=f"listen 127.0.0.1:{self.proxied_port} ssl http2 proxy_protocol;\n"
             "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;",

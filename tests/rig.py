@@ -6,6 +6,7 @@ Everything listens on free ports of this machine and ends with the test that sta
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -33,6 +34,11 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
+
+
+def promtool() -> str:
+    """Prometheus's own checker."""
+    return shutil.which("promtool") or missing("no promtool")
 
 
 def free_port() -> int:

@@ -17,10 +17,10 @@ from aiohttp import web
 from visavis import VERSION, contract, describe, logs
 from visavis.adapters import machine, turn
 from visavis.adapters.disk import DiskBlobs
-from visavis.adapters.metrics import Metrics
+from visavis.adapters.metrics import Metrics, together
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
-from visavis.adapters.redis import DirectedBus, Ledger, Recorders, State, connect
+from visavis.adapters.redis import Board, DirectedBus, Ledger, Recorders, State, connect
 from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
@@ -31,6 +31,7 @@ from visavis.adapters.valkey import PrivateValkey, ValkeyFailed
 from visavis.adapters.workshop import LimitedWorkshop
 from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
 from visavis.core import collections, notes, tasks
+from visavis.core.bulletin import Bulletin
 from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.files import Files, Rules
@@ -74,6 +75,8 @@ RECORDERS_SAY = {
     "failed": "Recordings that failed, by the recorders that run now.",
     "cpu": "Cores that recording takes.",
 }
+NEEDED = frozenset({"redis", "bus", "accepting"})
+"""Parts without which no guest can be served."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -105,6 +108,8 @@ class Visavis:
         self._started_at = time.time_ns() // 1_000_000
         self._asked: dict[str, bool] = {}
         """How those parts were that have to be asked."""
+        self._free: dict[str, float] = {}
+        """Bytes left for files."""
 
     async def serve(self) -> None:
         """Start, and listen; afterwards guests are served at `address`."""
@@ -146,8 +151,9 @@ class Visavis:
             redis_url = valkey.url
 
         keys = read_secrets(s.secrets) if s.secrets else kept_secrets(data_dir / "secrets")
+        self._metrics = metrics = Metrics()
         self._tokens = tokens = Tokens(keys, s.session_seconds)
-        self._documents = documents = document_store(s, data_dir)
+        self._documents = documents = document_store(s, data_dir, metrics)
         ends(documents.close)
         await Schema().bring_up(documents, s.migration_seconds)
         client = connect(redis_url)
@@ -158,15 +164,15 @@ class Visavis:
             session_ms=s.session_seconds * 1000,
             lease_ms=s.lease_ms,
             recent_ms=s.recent_seconds * 1000,
+            meter=metrics,
         )
-        self._bus = bus = DirectedBus(client, self.worker)
-        metrics = Metrics()
+        self._bus = bus = DirectedBus(client, self.worker, meter=metrics)
         modes = tuple(mode for mode in MODES if mode in s.modes.split())
         self._turn = await self._turn_servers()
         self.relay = self._turn is not None
         book = CallBook(self._ice_servers, metrics, relay=self.relay)
         self._conversations = conversations = Conversations(
-            self.worker, state, bus, tokens, encode_push, self._lobby_state, book, int(s.grace_seconds * 1000)
+            self.worker, state, bus, tokens, encode_push, self._lobby_state, book, int(s.grace_seconds * 1000), metrics
         )
         calling = Calling(
             conversations,
@@ -174,7 +180,7 @@ class Visavis:
             state,
             metrics,
             bus,
-            Recorders(client, self.worker),
+            Recorders(client, self.worker, meter=metrics),
             worker=self.worker,
             ring_ms=int(s.ring_seconds * 1000),
         )
@@ -187,11 +193,10 @@ class Visavis:
             documents,
             Policy(widen_interests_after=s.widen_interests_ms, widen_languages_after=s.widen_languages_ms),
             modes,
+            metrics,
         )
-        for name, about in RECORDERS_SAY.items():
-            metrics.gauge(f"recorders_{name}", about, lambda name=name: calling.recorders_say(name))  # type: ignore[misc]
-        self._files = files = await self._shared_files(data_dir, Ledger(client), metrics)
-        safety = Safety(conversations, state, documents, files)
+        self._files = files = await self._shared_files(data_dir, Ledger(client, metrics), metrics)
+        safety = Safety(conversations, state, documents, files, metrics)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents, self._parts)
         contract_hash = describe.contract_hash()
         self._gateway = gateway = Gateway(
@@ -226,7 +231,9 @@ class Visavis:
             max_connections=s.max_connections,
             bucket_size=s.bucket_size,
             bucket_per_second=s.bucket_per_second,
+            meter=metrics,
         )
+        self._bulletin = Bulletin(Board(client, metrics), self.worker, metrics.text, together, lambda: lobby.workers)
         http = Http(
             seats=state,
             recall=self._recall,
@@ -234,14 +241,16 @@ class Visavis:
             allow=state.allow,
             lobby=self._lobby_state,
             parts=self._parts,
-            needed=frozenset({"redis", "bus", "accepting"}),
+            needed=NEEDED,
             modes=modes,
             relay=self.relay,
             recording=lambda: calling.recordable,
             recordings=Recordings(documents, Folder(Path(s.recordings_dir or data_dir / "recordings"))),
             files=files,
             authorize=self._authorize,
+            meter=metrics,
             metrics=metrics.text,
+            workers_metrics=self._bulletin.everybody,
             metrics_token=s.metrics_token,
             alone=not s.origins,
             minimum_age=s.minimum_age,
@@ -259,11 +268,7 @@ class Visavis:
         self._standstill = standstill = tasks.Standstill()
         standstill.start()
         ends(standstill.stop)
-        metrics.gauge(
-            "event_loop_stall_seconds",
-            "Longest that this worker's event loop stood still in the last ten seconds.",
-            lambda: standstill.seconds,
-        )
+        self._show(metrics, matchmaker, calling, contract_hash)
         await liveness.start()
         ends(liveness.stop)
         await bus.start(lambda note: conversations.receive(notes.decode(note)), liveness.hurry)
@@ -273,6 +278,8 @@ class Visavis:
         if files is not None:
             await files.start()
             ends(files.stop)
+        self._bulletin.start()
+        ends(self._bulletin.stop)
         application = http.application()
         gateway.attach(application)
         runner = _Runner(self.stop, application)
@@ -295,6 +302,45 @@ class Visavis:
         if others > 0:
             self._conversations.hand_over()
         await self._gateway.drain(elsewhere=others > 0)
+
+    def _show(self, metrics: Metrics, matchmaker: Matchmaker, calling: Calling, contract_hash: str) -> None:
+        """What is looked at when the metrics are read."""
+        lobby = self._lobby
+        python = ".".join(map(str, sys.version_info[:3]))
+        metrics.info("build", "What runs here.", version=VERSION, contract=contract_hash, python=python)
+        metrics.gauges("connections", "Open connections, by transport.", "transport", self._gateway.transports)
+        most = self.settings.max_connections
+        metrics.gauge("connections_limit", "Connections this worker takes before it answers `busy`.", lambda: most)
+        metrics.gauge("guests", "Guests who are here.", lambda: lobby.mine.online)
+        metrics.gauge(
+            "conversations", "Conversations; over all workers, each counts once.", lambda: lobby.mine.conversations
+        )
+        metrics.gauge("calls", "Calls that were taken; over all workers, each counts once.", lambda: lobby.mine.calls)
+        metrics.gauges("waiting", "Guests of this worker who wait for a match, by pool.", "mode", matchmaker.waiting)
+        metrics.gauges(
+            "waiting_oldest_seconds", "How long the one of them has waited who came first.", "mode", matchmaker.oldest
+        )
+        metrics.gauge(
+            "event_loop_stall_seconds",
+            "Longest that this worker's event loop stood still in the last ten seconds.",
+            lambda: self._standstill.seconds,
+        )
+        metrics.gauge("ready", "Whether guests can be served here.", self._ready)
+        metrics.gauges("part_up", "Whether each part is well, as of the last look.", "part", self._parts_now)
+        metrics.gauges(
+            "files_free_bytes",
+            "Room for files: where they pass through, and where they lie.",
+            "place",
+            lambda: self._free,
+        )
+        metrics.gauge("relay", "Whether calls go through a relay.", lambda: self.relay)
+        metrics.gauge("recorders", "Living recorders.", lambda: len(calling.recorders))
+        for name, about in RECORDERS_SAY.items():
+            metrics.gauge(f"recorders_{name}", about, lambda name=name: calling.recorders_say(name))  # type: ignore[misc]
+
+    def _ready(self) -> bool:
+        parts = self._parts_now()
+        return all(parts[name] for name in NEEDED)
 
     async def _open_file(self, peer: Peer, asked: contract.OpenFile) -> contract.FileAddress:
         if self._files is None:
@@ -435,11 +481,16 @@ class Visavis:
         for name, part in (("files", self._blobs), ("scanner", self._scanner)):
             if part is not None:
                 asked[name] = await _well(part)
+        self._free = await _room(self._files)
+        return {name: bool(well) for name, well in self._parts_now().items()}
+
+    def _parts_now(self) -> dict[str, float]:
+        """Each part, those that have to be asked as of when they were."""
         return {
             "accepting": not self._gateway.draining,
             "bus": self._bus.healthy,
             "redis": self._liveness.healthy,
-            **asked,
+            **self._asked,
         }
 
 
@@ -449,6 +500,13 @@ async def _well(part: DocumentStore | Blobs | Scanner) -> bool:
     except (StoreUnavailable, StorageFull, StorageUnavailable, ScannerUnavailable, TimeoutError):
         return False
     return True
+
+
+async def _room(files: Files | None) -> dict[str, float]:
+    try:
+        return await asyncio.wait_for(files.room(), 1.5) if files is not None else {}
+    except (StorageUnavailable, TimeoutError):
+        return {}
 
 
 class _Runner(web.AppRunner):
@@ -549,11 +607,11 @@ async def evidence(settings: Settings) -> AsyncIterator[Evidence]:
         yield Evidence(documents, blobs, ledger)
 
 
-def document_store(s: Settings, data_dir: Path) -> Upkeep:
+def document_store(s: Settings, data_dir: Path, metrics: Metrics | None = None) -> Upkeep:
     """What must last, by the settings."""
     if s.mongo_url:
-        return MongoStore(s.mongo_url, s.mongo_database, collections.ALL)
-    return SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
+        return MongoStore(s.mongo_url, s.mongo_database, collections.ALL, meter=metrics)
+    return SqliteStore(data_dir / "visavis.sqlite", collections.ALL, meter=metrics)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -903,6 +903,7 @@ ROUTES: tuple[Route, ...] = (
         None,
     ),
     Route("get_metrics", "GET", "/metrics", "Prometheus metrics, for this machine or the metrics token.", None),
+    Route("get_worker_metrics", "GET", "/metrics/workers", "Those of all workers, by the label `worker`.", None),
     Route("get_openapi", "GET", "/api/openapi.json", "This document.", None),
     Route("get_health", "GET", "/health", "Whether the process lives.", Health),
     Route("get_ready", "GET", "/ready", "Whether guests can be served; 503 if not.", Health),

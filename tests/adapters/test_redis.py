@@ -513,6 +513,9 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
         await ledger.append(file, 0, 1, f"parts/{file}", now=0, give_up_at=1, check_at=1, most=9)
         assert await ledger.check(file, "token", 60_000) == 1
     await ledger.sweeps(60_000)
+    board = adapter.Board(workers.raw)
+    await board.leave("one", b"text", 15_000)
+    assert await board.read(["one", "two"]) == {"one": b"text"}
 
     documented = dict(re.findall(r"^  (\w+)(?::\{\w+\})? +(.*)$", adapter.__doc__ or "", re.MULTILINE))
     without_end = {name for name, about in documented.items() if "TTL" not in about and "(" in about} - {

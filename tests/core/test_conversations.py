@@ -183,8 +183,11 @@ class House:
         self.bus = Bus()
         self._frames: dict[bytes, Wire] = {}
         lobby = LobbyState(online=0, waiting=0, popular=())
-        book = CallBook(lambda guest: IceServers(servers=(), expires_in_ms=0), Metrics(), relay=True)
-        self.rules = Conversations(HERE, self.seats, self.bus, Sealer(), self._encode, lambda: lobby, book, grace_ms)
+        self.metrics = Metrics()
+        book = CallBook(lambda guest: IceServers(servers=(), expires_in_ms=0), self.metrics, relay=True)
+        self.rules = Conversations(
+            HERE, self.seats, self.bus, Sealer(), self._encode, lambda: lobby, book, grace_ms, self.metrics
+        )
 
     def _encode(self, push: Wire) -> bytes:
         frame = b"%d" % len(self._frames)

@@ -17,6 +17,7 @@ from visavis.core.matching import (
     Ticket,
     compatible,
     match_round,
+    measured_round,
     next_widening,
     normalise_interest,
     rarity_of,
@@ -456,6 +457,40 @@ class TestNormaliseInterest:
         started = time.process_time()
         assert len(normalise_interest(unit * (1_000_000 // len(unit)))) <= 40
         assert time.process_time() - started < 2
+
+
+@given(pools())
+@settings(max_examples=100, deadline=None)
+def test_a_small_round_is_told_to_weigh_what_the_best_weighs(pool: list[Ticket]) -> None:
+    """Which a search through all pairings finds as well; comparing changes nothing."""
+    made = measured_round(pool, NOW, POLICY, compare=True)
+    assert made.pairs == match_round(pool, NOW, POLICY)
+    assert made.exact
+    assert made.weight == made.best == total(made.pairs)
+    assert made.best == pytest.approx(brute_force(pool, POLICY), abs=0.01)
+
+
+@given(pools())
+@settings(max_examples=100, deadline=None)
+def test_a_large_round_is_held_against_the_best_of_the_tickets_looked_at(pool: list[Ticket]) -> None:
+    """Here all of them: so that the comparison finds what a search through all pairings finds."""
+    made = measured_round(pool, NOW, LARGE, compare=True)
+    assert made.pairs == match_round(pool, NOW, LARGE)
+    if pool:
+        assert not made.exact
+        assert made.weight == pytest.approx(total(made.pairs), abs=0.01)
+        assert made.best == pytest.approx(brute_force(pool, LARGE), abs=0.01)
+
+
+def test_of_a_round_over_thousands_a_part_is_compared() -> None:
+    """Whole pairs of about two hundred tickets, near to their best; which ones goes by the time."""
+    pool = crowd(1500, 3)
+    rounds = [measured_round(pool, NOW + later, POLICY, compare=True) for later in (0, 700)]
+    for made in rounds:
+        assert not made.exact
+        assert 0.9 < made.weight / made.best <= 1
+        assert made.weight < total(made.pairs) / 4
+    assert rounds[0].weight != rounds[1].weight
 
 
 def test_a_policy_can_be_read_from_settings() -> None:

@@ -186,7 +186,7 @@ async def test_the_api_is_what_its_description_says(worker: Worker) -> None:
         # Whether there is such an address, only who has one learns.
         missing = answer.status == 404 and answer.code == "no_such_file" and path.startswith("/files/")
         assert missing or answer.status not in (404, 405, 500), path
-        kind = "text/plain" if path == "/metrics" else "application/json"
+        kind = "text/plain" if path.startswith("/metrics") else "application/json"
         assert answer.headers["Content-Type"].startswith(kind)
     for method, path in (("PUT", "/api/guests"), ("GET", "/api/guests"), ("DELETE", "/health")):
         answer = await ask(worker, method, path)

@@ -26,7 +26,8 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from visavis.core import documents
 from visavis.core.identity import new_id
-from visavis.core.ports import Collection, Document, Duplicate, Page, Stored, StoreUnavailable
+from visavis.core.ports import Collection, Document, Duplicate, Meter, Page, Stored, StoreUnavailable
+from visavis.core.tally import Unread
 
 T = TypeVar("T")
 _Stored = dict[str, Any]
@@ -64,7 +65,11 @@ class MongoStore:
         *,
         timeout: float = 1.0,
         clock: Callable[[], int] = documents.milliseconds,
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or Unread()
+        self._answers = meter.durations("document")
+        self._errors = meter.tally("document_errors")
         self._client: AsyncMongoClient[_Stored] = AsyncMongoClient(
             url,
             appname="visavis",
@@ -401,7 +406,8 @@ class MongoStore:
 
     async def _ask(self, work: Callable[[], Awaitable[T]], *, within: float | None = None) -> T:
         """Do `work`, within the timeout however many questions to the server it takes."""
-        within = within or self._timeout
+        usual, within = within is None, within or self._timeout
+        began = time.monotonic()
         try:
             with pymongo.timeout(within):
                 # The driver counts its own time, but not that of looking up names or of a busy event loop.
@@ -409,12 +415,16 @@ class MongoStore:
                     if not self._ready:
                         await self._create_collections()
                         self._ready = True
-                    return await work()
+                    done = await work()
         except DuplicateKeyError:
             # The driver's message holds the values.
             raise Duplicate from None
         except (PyMongoError, TimeoutError) as error:
+            self._errors.n += 1
             raise StoreUnavailable(f"MongoDB: {type(error).__name__}") from error
+        if usual:
+            self._answers.add(time.monotonic() - began)
+        return done
 
     async def _create_collections(self) -> None:
         """Those that are missing, with their indexes. Of others they may be a newer program's: see `fit_indexes`."""

@@ -29,11 +29,13 @@ Keys, all under `v:`, all with a TTL or named reason:
   begun:{guest}       list: when uploads were begun, newest first (TTL of a minute)
   checking:{file}     who checks the file (lease TTL)
   sweeping            who sweeps (TTL until the next sweep)
+  metrics:{worker}    its metrics, compressed (TTL of 15 s)
 """
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +56,7 @@ from visavis.core.ports import (
     Connected,
     Dropped,
     Member,
+    Meter,
     Proposal,
     Record,
     StateFull,
@@ -62,6 +65,7 @@ from visavis.core.ports import (
     Upload,
     Workers,
 )
+from visavis.core.tally import Unread
 
 log = logging.getLogger(__name__)
 
@@ -119,23 +123,56 @@ def connect(url: str) -> "redis.Redis":
     return redis.Redis.from_pool(pool)
 
 
+_CANARY = b"\xc1"
+"""Begins no note: MessagePack has no such type."""
+
+
+def _canary() -> bytes:
+    """When it was sent; it comes back to the same clock."""
+    return _CANARY + repr(time.monotonic()).encode()
+
+
 def _workers(flat: Sequence[bytes]) -> Workers:
     return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
 
-async def _asked(command: Awaitable[Any]) -> Any:
-    try:
-        return await command
-    except OutOfMemoryError as error:
-        raise StateFull from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+class _Asking:
+    """Asks Redis, counts what goes wrong and times what does not."""
+
+    def __init__(self, meter: Meter | None) -> None:
+        meter = meter or Unread()
+        self._answers = meter.durations("redis")
+        self._away = meter.tally("redis_errors", kind="away")
+        self._full = meter.tally("redis_errors", kind="full")
+
+    async def __call__(self, command: Awaitable[Any]) -> Any:
+        """The answer. Raises StateFull, StateUnavailable."""
+        began = time.monotonic()
+        try:
+            answer = await command
+        except OutOfMemoryError as error:
+            self._full.n += 1
+            raise StateFull from error
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away.n += 1
+            raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+        self._answers.add(time.monotonic() - began)
+        return answer
 
 
 class State:
     """Seats, Lease and Pool of `core.ports`, for one worker."""
 
-    def __init__(self, client: "redis.Redis", worker: str, *, session_ms: int, lease_ms: int, recent_ms: int) -> None:
+    def __init__(
+        self,
+        client: "redis.Redis",
+        worker: str,
+        *,
+        session_ms: int,
+        lease_ms: int,
+        recent_ms: int,
+        meter: Meter | None = None,
+    ) -> None:
         self._redis = client
         self._worker = worker
         self._session_ms = session_ms
@@ -143,12 +180,10 @@ class State:
         self._recent_ms = recent_ms
         self._token = new_id()
         self._scripts = _scripts(client)
+        self._ask = _Asking(meter)
 
     async def _run(self, script: str, *args: str | int | bytes) -> Any:
         return await self._ask(self._scripts[script](args=args))
-
-    async def _ask(self, command: Awaitable[Any]) -> Any:
-        return await _asked(command)
 
     async def ping(self) -> None:
         """Prove that Redis answers."""
@@ -329,7 +364,13 @@ class DirectedBus:
         beat: float = 1.0,
         silence: float = 3.0,
         most_unsent: int = 16_000_000,
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or Unread()
+        self._lag = meter.durations("bus_lag")
+        self._sent = meter.tally("bus_notes_sent")
+        self._dropped = meter.tally("bus_notes_dropped")
+        self._reconnects = meter.tally("bus_reconnects")
         self._redis = client
         self._worker = worker
         self._beat = beat
@@ -340,7 +381,11 @@ class DirectedBus:
         self._wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.healthy = False
-        self.dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Notes that were not sent, or lost with the link."""
+        return int(self._dropped.n)
 
     @staticmethod
     def _channel(worker: str) -> str:
@@ -375,18 +420,23 @@ class DirectedBus:
 
     def send(self, worker: str, note: bytes) -> None:
         if self._unsent_bytes + len(note) > self._most_unsent:
-            self.dropped += 1
+            self._dropped.n += 1
             return
+        self._sent.n += 1
         self._unsent.setdefault(worker, []).append(note)
         self._unsent_bytes += len(note)
         self._wanted.set()
 
     async def _flush(self) -> None:
         unsent, self._unsent, self._unsent_bytes = self._unsent, {}, 0
-        async with self._redis.pipeline(transaction=False) as batch:
-            for worker, notes in unsent.items():
-                batch.publish(self._channel(worker), _pack(notes))
-            await batch.execute()
+        try:
+            async with self._redis.pipeline(transaction=False) as batch:
+                for worker, notes in unsent.items():
+                    batch.publish(self._channel(worker), _pack(notes))
+                await batch.execute()
+        except BaseException:
+            self._dropped.n += sum(map(len, unsent.values()))
+            raise
 
     async def _speak(self) -> None:
         while True:
@@ -401,7 +451,7 @@ class DirectedBus:
 
     async def _sing(self) -> None:
         while True:
-            self.send(self._worker, b"")
+            self.send(self._worker, _canary())
             await asyncio.sleep(self._beat)
 
     async def _listen(
@@ -421,14 +471,16 @@ class DirectedBus:
                         continue
                     looks = _LOOKS
                     if message["type"] != "message":
-                        self.send(self._worker, b"")
+                        self.send(self._worker, _canary())
                         continue
                     if not self.healthy:
                         self.healthy = True
                         listening.set()
                         healed()
                     for note in decoder.decode(message["data"]):
-                        if note:
+                        if note[:1] == _CANARY:
+                            self._lag.add(time.monotonic() - float(note[1:]))
+                        else:
                             receive(note)
                 log.warning("bus_silent")
             except (RedisError, OSError, TimeoutError) as error:
@@ -439,18 +491,22 @@ class DirectedBus:
                 self.healthy = False
                 with contextlib.suppress(RedisError, OSError, TimeoutError):
                     await asyncio.wait_for(ears.aclose(), 1)  # type: ignore[no-untyped-call]  # untyped upstream
+            self._reconnects.n += 1
             await asyncio.sleep(0.1)
 
 
 class Recorders:
     """Recorders and RecorderLease of `core.ports`: which recorders there are, and who has a place at them."""
 
-    def __init__(self, client: "redis.Redis", recorder: str = "", *, lease_ms: int = 5000) -> None:
+    def __init__(
+        self, client: "redis.Redis", recorder: str = "", *, lease_ms: int = 5000, meter: Meter | None = None
+    ) -> None:
         """`recorder` is the one whose lease this is; workers have none."""
         self._redis = client
         self._recorder = recorder
         self._lease_ms = lease_ms
         self._scripts = _scripts(client)
+        self._ask = _Asking(meter)
 
     async def claim(self, recording: str) -> str | None:
         found: bytes | None = await self._ask(self._scripts["recorder_claim"](args=[recording]))
@@ -496,19 +552,17 @@ class Recorders:
         found: bytes | None = await self._ask(self._redis.hget(f"v:guest:{guest}", "worker"))
         return found.decode() if found else ""
 
-    async def _ask(self, command: Awaitable[Any]) -> Any:
-        return await _asked(command)
-
 
 class Ledger:
     """Ledger of `core.ports`: what all workers know of files."""
 
-    def __init__(self, client: "redis.Redis") -> None:
+    def __init__(self, client: "redis.Redis", meter: Meter | None = None) -> None:
         self._redis = client
         self._scripts = _scripts(client)
+        self._ask = _Asking(meter)
 
     async def _run(self, script: str, *args: str | int | bytes) -> Any:
-        return await _asked(self._scripts[script](args=args))
+        return await self._ask(self._scripts[script](args=args))
 
     async def begin(self, upload: Upload, now: int, give_up_at: int, per_minute: int, together: int) -> None:
         u = upload
@@ -525,7 +579,7 @@ class Ledger:
                 raise Refused("not_in_conversation")
 
     async def upload(self, file: str) -> Upload | None:
-        found: dict[bytes, bytes] = await _asked(self._redis.hgetall(f"v:file:{file}"))
+        found: dict[bytes, bytes] = await self._ask(self._redis.hgetall(f"v:file:{file}"))
         if b"phase" not in found or b"guest" not in found:
             return None
         return Upload(
@@ -582,15 +636,37 @@ class Ledger:
                 batch.delete(f"v:file:{file}", f"v:checking:{file}")
                 await batch.execute()
 
-        await _asked(leave())
+        await self._ask(leave())
 
     async def open(self, file: str, guest: str, conversation: str, now: int) -> SharedFile | None:
         found: bytes | None = await self._run("file_open", file, guest, conversation, now)
         return None if found is None else _shared.decode(found)
 
     async def due(self, now: int, most: int) -> list[str]:
-        found = await _asked(self._redis.zrangebyscore("v:files", "-inf", now, start=0, num=most))
+        found = await self._ask(self._redis.zrangebyscore("v:files", "-inf", now, start=0, num=most))
         return [one.decode() for one in found]
 
     async def sweeps(self, ms: int) -> bool:
         return bool(await self._run("file_sweep", ms))
+
+
+class Board:
+    """Board of `core.ports`: the metrics of each worker, for all."""
+
+    def __init__(self, client: "redis.Redis", meter: Meter | None = None) -> None:
+        self._redis = client
+        self._ask = _Asking(meter)
+
+    async def leave(self, name: str, text: bytes, ms: int) -> None:
+        await self._ask(self._redis.set(f"v:metrics:{name}", text, px=ms))
+
+    async def read(self, names: Sequence[str]) -> dict[str, bytes]:
+        async def look() -> list[bytes | None]:
+            async with self._redis.pipeline(transaction=False) as batch:
+                for name in names:
+                    batch.get(f"v:metrics:{name}")
+                found: list[bytes | None] = await batch.execute()
+                return found
+
+        texts = await self._ask(look()) if names else []
+        return {name: text for name, text in zip(names, texts, strict=True) if text is not None}

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from visavis.core import documents
-from visavis.core.ports import Collection, Document, Duplicate, Page, Stored, StoreInUse, StoreUnavailable
+from visavis.core.ports import Collection, Document, Duplicate, Meter, Page, Stored, StoreInUse, StoreUnavailable
+from visavis.core.tally import Unread
 
 T = TypeVar("T")
 
@@ -68,7 +69,11 @@ class SqliteStore:
         *,
         timeout: float = 1.0,
         clock: Callable[[], int] = documents.milliseconds,
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or Unread()
+        self._answers = meter.durations("document")
+        self._errors = meter.tally("document_errors")
         for name in (n for c in collections for n in (c.name, *(f for i in c.indexes for f in i.fields), *c.text)):
             # These become parts of SQL statements, which cannot be parameters.
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -350,9 +355,19 @@ class SqliteStore:
         self, work: Callable[[sqlite3.Connection], T], *, write: bool = False, within: float | None = None
     ) -> T:
         """Have the thread do `work`, as one transaction if it writes, within the timeout."""
+        began = time.monotonic()
+        try:
+            done = await self._in_time(work, write, within or self._timeout)
+        except StoreUnavailable:
+            self._errors.n += 1
+            raise
+        if within is None:
+            self._answers.add(time.monotonic() - began)
+        return done
+
+    async def _in_time(self, work: Callable[[sqlite3.Connection], T], write: bool, within: float) -> T:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        within = within or self._timeout
         # Waiting for a lock ends first, then the time to commit, and last the caller's patience: so the caller
         # learns what happened, and nothing is written that was reported as refused.
         now = time.monotonic()

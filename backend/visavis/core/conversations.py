@@ -19,6 +19,7 @@ from visavis.contract import (
     Accepted,
     CallState,
     Conversation,
+    DeletionBody,
     Done,
     Ended,
     FileBody,
@@ -28,6 +29,7 @@ from visavis.contract import (
     Mode,
     Partner,
     PartnerPresence,
+    ReactionBody,
     Receipt,
     Refused,
     SendMessage,
@@ -36,13 +38,14 @@ from visavis.contract import (
     SessionReplaced,
     SessionState,
     SharedFileBody,
+    TextBody,
     Typing,
     Wire,
 )
 from visavis.contract import Leave as LeaveRequest
 from visavis.core import calls, notes, tasks
 from visavis.core.identity import Guest
-from visavis.core.ports import Bus, Record, Sealer, Seats, StateUnavailable, Workers
+from visavis.core.ports import Bus, Meter, Record, Sealer, Seats, StateUnavailable, Workers
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ class CallBook(Protocol):
 class Seat:
     """One guest's seat, as this worker sees it."""
 
-    __slots__ = ("record", "number", "workers", "grace", "call", "ring", "told", "described")
+    __slots__ = ("record", "number", "workers", "grace", "call", "ring", "told", "described", "timed", "timed_at")
 
     def __init__(self, record: Record, number: int, workers: Workers, call: calls.State) -> None:
         self.record = record
@@ -103,6 +106,9 @@ class Seat:
         """When this member sent session descriptions of late."""
         self.grace: dict[str, asyncio.TimerHandle] = {}
         """Runs for each member who is away."""
+        self.timed = 0
+        """The sequence number of the item whose receipt is waited for, since `timed_at`; 0 for none."""
+        self.timed_at = 0.0
 
     @property
     def counts(self) -> bool:
@@ -152,6 +158,7 @@ class Conversations:
         lobby: Callable[[], LobbyState],
         book: CallBook,
         grace_ms: int,
+        meter: Meter,
     ) -> None:
         self._worker = worker
         self._seats = seats
@@ -168,8 +175,15 @@ class Conversations:
         self._expected: dict[str, asyncio.Event] = {}
         """Guests who hung up while this worker stops, until another one has them."""
         self._errands = tasks.Errands("seat_update_postponed", StateUnavailable)
-        self.said = 0
-        """Items accepted so far."""
+        self._meter = meter
+        # By kind of item; where the partner is, is an index that costs nothing to work out.
+        self._said = {
+            body: [meter.tally("messages", kind=kind, partner=partner) for partner in ("elsewhere", "here", "away")]
+            for body, kind in _KINDS.items()
+        }
+        self._delivery = meter.durations("delivery")
+        self._left: dict[str, float] = {}
+        """Guests who dropped from a seat here of late, and when, the earliest first."""
 
     # ------------------------------------------------------------------ coming and going
 
@@ -215,6 +229,9 @@ class Conversations:
         if again:
             await self._compare(peer, found.record.id if found.record else "", found.workers, found.call_version)
         elif found.record is not None:
+            here = self._left.pop(peer.guest.id, None) is not None or found.displaced == self._worker
+            kind = "claim" if found.call_version < 0 else "same_worker" if here else "other_worker"
+            self._meter.count("resumes", kind=kind)
             self._sit(peer, found.record, found.workers, self._call_of(found.record, found.call_version, found.call))
         self._tell_members(peer, found.workers, self._worker)
 
@@ -231,6 +248,7 @@ class Conversations:
         del self.peers[peer.guest.id]
         if peer.seat is not None:
             peer.seat.stop_waiting()
+            self._left[peer.guest.id] = time.monotonic()
         self._errands.send(self._expect_elsewhere(peer) if self._handing_over else self._depart(peer))
 
     def hand_over(self) -> None:
@@ -252,6 +270,9 @@ class Conversations:
         """Say again who has gone, if it could not be said at the time."""
         for peer in list(self._departed):
             await self._mark_away(peer)
+        long_ago = time.monotonic() - 2 * self._grace_ms / 1000
+        while self._left and next(iter(self._left.values())) < long_ago:
+            del self._left[next(iter(self._left))]
 
     async def _mark_away(self, peer: Peer) -> None:
         workers = await self._seats.disconnect(peer.guest.id, peer.epoch)
@@ -275,17 +296,32 @@ class Conversations:
 
     # ------------------------------------------------------------------ talking
 
+    @property
+    def said(self) -> int:
+        """Items accepted so far."""
+        return int(sum(tally.n for tallies in self._said.values() for tally in tallies))
+
     def say(self, peer: Peer, said: SendMessage) -> Accepted:
         """Pass an item on to the other members who are here. Those away get it when it is sent again."""
         seat = self.seated(peer, said.conversation_id)
         at = time.time_ns() // 1_000_000
         body = self._opened(peer, said) if isinstance(said.body, FileBody) else said.body
+        self._count(seat, said)
         self.push_others(
             seat,
             Message(conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=body, at=at),
         )
-        self.said += 1
         return Accepted(at=at)
+
+    def _count(self, seat: Seat, said: SendMessage) -> None:
+        tallies = self._said[type(said.body)]
+        for place in seat.workers.values():
+            if not place:
+                tallies[2].n += 1
+                continue
+            tallies[place == self._worker].n += 1
+            if not seat.timed:
+                seat.timed, seat.timed_at = said.seq, time.monotonic()
 
     def _opened(self, peer: Peer, said: SendMessage) -> SharedFileBody:
         """A file by its seal. One that is gone since is passed on all the same: the stream has no gaps."""
@@ -301,6 +337,7 @@ class Conversations:
         self.push_others(
             seat,
             Receipt(conversation_id=said.conversation_id, seat=seat.number, delivered=said.delivered, read=said.read),
+            delivered=said.delivered,
         )
         return _DONE
 
@@ -326,6 +363,8 @@ class Conversations:
         seat = mover.seat if mover is not None else None
         lost = seat.record if seat is not None and seat.record.id == conversation else None
         workers = await self._seats.end(conversation, by, away_for=away_for, lost=lost, part=part)
+        if workers is not None:
+            self._meter.count("conversations_ended", reason=_reason(reason))
         if mover is not None and mover.seat is not None and mover.seat.record.id == conversation:
             self._stand_up(mover)
         for member, place in (workers or {}).items():
@@ -340,13 +379,13 @@ class Conversations:
             raise Refused("not_in_conversation")
         return seat
 
-    def push_others(self, seat: Seat, push: Wire) -> None:
-        """Hand a push to the other members who are here."""
+    def push_others(self, seat: Seat, push: Wire, *, delivered: int = 0) -> None:
+        """Hand a push to the other members who are here; with `delivered`, it is a receipt up to that number."""
         frame: bytes | None = None
         for member, place in seat.workers.items():
             if place:
                 frame = frame or self._encode(push)
-                self._post(place, notes.Deliver(member, frame))
+                self._post(place, notes.Deliver(member, frame, delivered))
 
     # ------------------------------------------------------------------ notes
 
@@ -409,6 +448,8 @@ class Conversations:
         match note:
             case notes.Deliver():
                 peer.line.push(note.frame)
+                if note.delivered and peer.seat is not None:
+                    self._arrived(peer.seat, note.delivered)
             case notes.Seated():
                 if peer.seat is None or peer.seat.record.id != note.record.id:
                     seat = self._sit(peer, note.record, note.workers, note.call)
@@ -428,6 +469,11 @@ class Conversations:
                 if note.epoch > peer.epoch:
                     del self.peers[note.guest]
                     self._drop(peer)
+
+    def _arrived(self, seat: Seat, delivered: int) -> None:
+        if 0 < seat.timed <= delivered:
+            self._delivery.add(time.monotonic() - seat.timed_at)
+            seat.timed = 0
 
     # ------------------------------------------------------------------ seats
 
@@ -598,6 +644,8 @@ class Conversations:
 
 
 _DONE = Done()
+
+_KINDS: dict[type[Wire], str] = {TextBody: "text", ReactionBody: "reaction", DeletionBody: "deletion", FileBody: "file"}
 
 
 class _Known(msgspec.Struct, frozen=True):

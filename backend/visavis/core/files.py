@@ -149,6 +149,7 @@ class Files:
         self._scanner = scanner
         self._passes = passes
         self._meter = meter
+        self._upload_bytes = meter.tally("upload_bytes")
         self._rules = rules
         self._clock = clock
         self._slots = asyncio.Semaphore(rules.file_checks_at_once)
@@ -199,6 +200,7 @@ class Files:
         await self._ledger.begin(
             upload, now, self._given_up_at(now), rules.files_per_minute, rules.files_bytes_together
         )
+        self._meter.count("uploads_begun")
         return UploadBegun(file_id=upload.file, url=f"/api/files/{upload.file}")
 
     async def progress(self, guest: Guest, file: str) -> tuple[int, int]:
@@ -257,6 +259,7 @@ class Files:
         stands, ours = appended
         if not ours:
             raise Refused("offset_mismatch", offset=stands)
+        self._upload_bytes.n += size
         if stands == upload.bytes:
             self._check_soon(file)
         return stands
@@ -298,9 +301,13 @@ class Files:
             raise Refused("no_such_file")
         return upload
 
+    async def room(self) -> dict[str, float]:
+        """Bytes left on the disk that uploads pass through and, where that is known, in the storage."""
+        left = {"spool": await self._spool.free(), "storage": await self._blobs.free()}
+        return {place: free for place, free in left.items() if free is not None}
+
     async def _look_for_room(self) -> None:
-        left = [await self._spool.free(), await self._blobs.free()]
-        if any(free is not None and free < self._rules.files_free_bytes for free in left):
+        if any(free < self._rules.files_free_bytes for free in (await self.room()).values()):
             raise Refused("storage_full")
 
     def _given_up_at(self, now: int) -> int:

@@ -108,15 +108,19 @@ class Lobby:
         self.state = LobbyState(online=0, waiting=0, popular=())
         self.open_workers = 0
         """Those that took guests in at the last beat, with this one."""
+        self.mine = Stats()
+        """This worker's share, as it was told last."""
+        self.workers: dict[str, str] = {}
+        """The living workers: where each listens, by its id."""
         self._told = -TELL
 
-    def mine(self) -> bytes:
-        """This worker's share."""
+    def share(self) -> bytes:
+        """This worker's share, as of now."""
         peers = self._conversations.peers.values()
         picked = Counter(interest for peer in peers for interest in peer.interests)
         searching: Counter[str] = Counter(peer.searching for peer in peers if peer.searching)
         counted = [peer.seat for peer in peers if peer.seat is not None and peer.seat.counts]
-        stats = Stats(
+        self.mine = Stats(
             online=len(peers),
             waiting=searching.total(),
             interests=dict(picked.most_common(100)),
@@ -126,11 +130,16 @@ class Lobby:
             messages=self._conversations.said,
             process=self._vitals(),
         )
-        return msgspec.json.encode(stats)
+        return msgspec.json.encode(self.mine)
 
     def update(self, shares: dict[str, bytes]) -> None:
         """Add up everyone's shares, and tell those who are not in a conversation if something changed."""
-        stats = [read_share(share) for share in shares.values()]
+        told = {worker: read_share(share) for worker, share in shares.items()}
+        stats = list(told.values())
+        self.workers = {
+            worker: f"{share.process.machine}:{share.process.address.rpartition(':')[2]}"
+            for worker, share in told.items()
+        }
         self.open_workers = sum(not share.process.draining for share in stats)
         picked: Counter[str] = Counter()
         for share in stats:
@@ -224,7 +233,7 @@ class Liveness:
 
     async def _beat(self) -> None:
         try:
-            beat = await self._lease.beat(self._lobby.mine())
+            beat = await self._lease.beat(self._lobby.share())
         except StateUnavailable:
             self.healthy = False
             raise

@@ -6,6 +6,7 @@ waiting tickets widen. Whom to pair is `matching`'s to decide; a claim in Redis 
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
 
@@ -14,8 +15,18 @@ from visavis.core import tasks
 from visavis.core.collections import BLOCKS
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import new_id
-from visavis.core.matching import Policy, Ticket, match_round, next_widening, normalise_interest
-from visavis.core.ports import DocumentStore, Member, Pool, Proposal, Record, Seats, StateUnavailable, StoreUnavailable
+from visavis.core.matching import Pair, Policy, Ticket, measured_round, next_widening, normalise_interest
+from visavis.core.ports import (
+    DocumentStore,
+    Member,
+    Meter,
+    Pool,
+    Proposal,
+    Record,
+    Seats,
+    StateUnavailable,
+    StoreUnavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +38,8 @@ MOST_BLOCKED = 400
 """Blocked devices that a ticket keeps away from, the newest; the cost of a round grows with them."""
 THREAD_FROM = 100
 """Tickets from which a round is computed in a thread, to keep the event loop free."""
+COMPARE = 10.0
+"""Seconds between rounds that are held against the optimum, where that is work."""
 
 
 class Matchmaker:
@@ -41,6 +54,7 @@ class Matchmaker:
         documents: DocumentStore,
         policy: Policy,
         modes: tuple[Mode, ...],
+        meter: Meter,
     ) -> None:
         self._worker = worker
         self._conversations = conversations
@@ -49,7 +63,11 @@ class Matchmaker:
         self._documents = documents
         self._policy = policy
         self._modes = modes
+        self._meter = meter
+        self._compared = -COMPARE
         self._tickets: dict[str, tuple[Mode, Ticket]] = {}
+        self._since: dict[str, float] = {}
+        """When each of them began to wait, by this worker's clock."""
         self._rounds: dict[Mode, asyncio.Task[None]] = {}
         self._wanted: dict[Mode, asyncio.Event] = {}
 
@@ -93,6 +111,7 @@ class Matchmaker:
         """Stop waiting."""
         peer.searching = None
         self._tickets.pop(peer.guest.id, None)
+        self._since.pop(peer.guest.id, None)
         await self._pool.leave(peer.guest.id)
         return Done()
 
@@ -105,6 +124,8 @@ class Matchmaker:
                 await self._enter(peer, *known)
 
     async def _enter(self, peer: Peer, mode: Mode, ticket: Ticket) -> int:
+        if not peer.searching or peer.guest.id not in self._since:
+            self._since[peer.guest.id] = time.monotonic()
         peer.searching = mode
         self._tickets[peer.guest.id] = (mode, ticket)
         guest = peer.guest
@@ -140,14 +161,32 @@ class Matchmaker:
     def _want_round(self, mode: Mode) -> None:
         self._wanted.setdefault(mode, asyncio.Event()).set()
         if mode not in self._rounds or self._rounds[mode].done():
-            self._rounds[mode] = asyncio.get_running_loop().create_task(self._run(mode))
+            # Whoever happens to come first has no more to do with the rounds than anybody else.
+            nobody = contextvars.Context()
+            self._rounds[mode] = asyncio.get_running_loop().create_task(self._run(mode), context=nobody)
 
     def _waits_here(self, mode: Mode) -> bool:
         for guest in list(self._tickets):
             peer = self._conversations.peers.get(guest)
             if peer is None or not peer.searching:
                 del self._tickets[guest]
+        for guest in self._since.keys() - self._tickets.keys():
+            del self._since[guest]
         return any(m == mode for m, _ in self._tickets.values())
+
+    def waiting(self) -> dict[str, float]:
+        """Guests of this worker who wait, by mode."""
+        return {mode: len(self._waits(mode)) for mode in self._modes}
+
+    def oldest(self) -> dict[str, float]:
+        """Seconds that the one of them has waited who has waited longest, by mode; 0 if nobody does."""
+        now = time.monotonic()
+        return {mode: max((now - since for since in self._waits(mode)), default=0.0) for mode in self._modes}
+
+    def _waits(self, mode: Mode) -> list[float]:
+        """Since when."""
+        peers = self._conversations.peers
+        return [since for guest, since in self._since.items() if guest in peers and peers[guest].searching == mode]
 
     async def _run(self, mode: Mode) -> None:
         """Run rounds for as long as somebody on this worker waits."""
@@ -176,10 +215,8 @@ class Matchmaker:
         tickets, members, now = await self._pool.waiting(mode)
         if len(tickets) < 2:
             return None
-        if len(tickets) >= THREAD_FROM:
-            pairs = await asyncio.to_thread(match_round, tickets, now, self._policy)
-        else:
-            pairs = match_round(tickets, now, self._policy)
+        read_at = time.monotonic()
+        pairs = await self._pairs(tickets, now)
         if pairs:
             started_at = time.time_ns() // 1_000_000
             proposals = [
@@ -195,15 +232,45 @@ class Matchmaker:
                 )
                 for pair in pairs
             ]
-            for proposal, workers in zip(proposals, await self._pool.claim(mode, proposals), strict=True):
+            claimed = await self._pool.claim(mode, proposals)
+            later = time.monotonic() - read_at
+            for pair, proposal, workers in zip(pairs, proposals, claimed, strict=True):
                 if workers is not None:
                     self._conversations.seat(proposal.record, workers)
+                    self._meter.count("matches", mode=mode)
+                    for ticket in (pair.a, pair.b):
+                        self._meter.observe("match", max(0, now - ticket.since) / 1000 + later, step=_step(pair))
                 else:
                     # One of the two had gone; the other may still fit somebody.
                     self._wanted[mode].set()
+                    self._meter.count("match_claims_lost")
         paired = {t.guest for pair in pairs for t in (pair.a, pair.b)}
         return next_widening([t for t in tickets if t.guest not in paired], now, self._policy)
+
+    async def _pairs(self, tickets: list[Ticket], now: int) -> list[Pair]:
+        """The best pairs. How good they are is told for every small round, and for a large one now and then."""
+        began = time.monotonic()
+        large = len(tickets) > self._policy.exact_limit
+        compare = not large or began - self._compared > COMPARE
+        if large and compare:
+            self._compared = began
+        if len(tickets) >= THREAD_FROM:
+            made = await asyncio.to_thread(measured_round, tickets, now, self._policy, compare=compare)
+        else:
+            made = measured_round(tickets, now, self._policy, compare=compare)
+        method = "exact" if made.exact else "blocks"
+        self._meter.count("match_rounds", method=method)
+        self._meter.observe("match_round", time.monotonic() - began, method=method)
+        if compare:
+            self._meter.tally("match_weight", method=method).n += made.weight
+            self._meter.tally("match_weight_best", method=method).n += made.best
+        return made.pairs
 
     async def stop(self) -> None:
         """End the rounds; waiting tickets go with their guests' connections."""
         await tasks.end(self._rounds.values())
+
+
+def _step(pair: Pair) -> str:
+    """What brought the two together."""
+    return "interests" if pair.why.interests else "language" if pair.why.languages else "anyone"

@@ -20,6 +20,8 @@ class Deliver(Note, frozen=True, tag="d"):
     """Hand this push to the guest: the event's frame, encoded as it goes out."""
 
     frame: bytes
+    delivered: int = 0
+    """For a receipt: the number up to which it says that items arrived."""
 
 
 class Seated(Note, frozen=True, tag="s"):

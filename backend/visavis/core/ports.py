@@ -10,6 +10,7 @@ import msgspec
 from visavis.contract import FileKind, Mode, Profile, Refused, SharedFile, Why
 from visavis.core.identity import Guest
 from visavis.core.matching import Ticket
+from visavis.core.tally import Durations, Tally
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -352,11 +353,27 @@ class Bus(Protocol):
 class Meter(Protocol):
     """Counts for operators: names and labels are those of the metrics, never a guest."""
 
-    def count(self, name: str, **labels: str) -> None:
-        """One more."""
+    def tally(self, name: str, **labels: str) -> Tally:
+        """What is counted under this name and these labels, to be bound once by whoever counts often."""
 
-    def observe(self, name: str, seconds: float) -> None:
-        """One more duration."""
+    def durations(self, name: str, **labels: str) -> Durations:
+        """The same for what takes time."""
+
+    def count(self, name: str, **labels: str) -> None:
+        """One more of what is rare."""
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """One more duration of what is rare."""
+
+
+class Board(Protocol):
+    """Where each process leaves its metrics for the others to read out. Methods raise StateUnavailable."""
+
+    async def leave(self, name: str, text: bytes, ms: int) -> None:
+        """Leave a text in place of the last; it is gone after this long."""
+
+    async def read(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The texts that are there."""
 
 
 class Sealer(Protocol):

@@ -14,7 +14,7 @@ from visavis.core.collections import BLOCKS, EVIDENCE_ACCESS, REPORTS
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.files import Files, Kept
 from visavis.core.identity import new_id
-from visavis.core.ports import Blobs, DocumentStore, Duplicate, Ledger, Member, Record, Seats, StoreUnavailable
+from visavis.core.ports import Blobs, DocumentStore, Duplicate, Ledger, Member, Meter, Record, Seats, StoreUnavailable
 
 RETRY_MS = 2000
 
@@ -23,16 +23,23 @@ class Safety:
     """Lasting blocks, and reports for moderators."""
 
     def __init__(
-        self, conversations: Conversations, seats: Seats, documents: DocumentStore, files: Files | None
+        self,
+        conversations: Conversations,
+        seats: Seats,
+        documents: DocumentStore,
+        files: Files | None,
+        meter: Meter,
     ) -> None:
         self._conversations = conversations
         self._seats = seats
         self._documents = documents
         self._files = files
+        self._meter = meter
 
     async def block(self, peer: Peer, asked: Block) -> Done:
         """Keep the two browsers apart for good, and end the conversation as if the guest had left."""
         record, others = await self._others(peer, asked.conversation_id)
+        self._meter.count("blocks")
         # Safe first, then for good: without the store the two are parted all the same, and the refusal says
         # that it has to be asked again to last.
         peer.blocked.update(other.device for other in others)
@@ -75,6 +82,9 @@ class Safety:
         except StoreUnavailable:
             # What was kept is found by the report when it is sent again.
             raise Refused("unavailable", retryInMs=RETRY_MS) from None
+        self._meter.count("reports", reason=asked.reason)
+        for file in kept:
+            self._meter.count("evidence", outcome="kept" if file.kept else "gone")
         return Reported(report_id=report_id, files=sum(file.kept for file in kept))
 
     async def _others(self, peer: Peer, conversation: str) -> tuple[Record, list[Member]]:

@@ -23,17 +23,19 @@ from typing import Any
 import engineio
 import msgspec
 import socketio
+import structlog
 from aiohttp import WSCloseCode, web
 from engineio.async_drivers import aiohttp as engineio_aiohttp
 from engineio.packet import CLOSE, MESSAGE, Packet
 from engineio.payload import Payload
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from visavis.contract import EVENT_OF, REQUESTS, Connect, Refused, SessionMove, Wire
+from visavis.contract import ERRORS, EVENT_OF, REQUESTS, Connect, Refused, SessionMove, Wire
 from visavis.core import tasks
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
-from visavis.core.ports import Record, StateFull, StateUnavailable
+from visavis.core.ports import Meter, Record, StateFull, StateUnavailable
+from visavis.core.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -202,8 +204,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         sid = request.query.get("sid", "")
         if (refused := self._turned_away(sid, request)) is not None:
-            return _refuse(refused)
+            raise refused
         socket = self.sockets.get(sid)
+        _name_in_log(socket)
         if socket is not None and socket.closed:
             # The library fails over a closed one, and would keep from its client why it was closed.
             del self.sockets[sid]
@@ -213,16 +216,16 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
             body = await _read(request, self.max_http_buffer_size)
             # The library would answer 200 to too many packets, or to one it cannot read, and deliver none.
             if body is None or body.count(b"\x1e") >= MOST_PACKETS:
-                return _refuse(Refused("too_large", limit=self.max_http_buffer_size))
+                raise Refused("too_large", limit=self.max_http_buffer_size)
             request["polled"] = _readable(body)
             if request["polled"] is None:
                 await self._end(sid)
-                return _refuse(Refused("bad_request"))
+                raise Refused("bad_request")
         elif request.query.get("transport") == "polling" and sid:
             if sid in self._polling:
                 # Two polls on one session: one of them is not the client's.
                 await self._end(sid)
-                return _refuse(Refused("bad_request"))
+                raise Refused("bad_request")
             if socket is not None:
                 return await self._last_words(socket, request)
             self._polling.add(sid)
@@ -249,7 +252,7 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
     async def _last_words(self, socket: Any, request: web.Request) -> web.StreamResponse:
         """What a closed connection still has to say to a client that was not polling when it closed."""
         if socket.queue.empty() or socket.upgraded:
-            return _refuse(Refused("bad_request"))
+            raise Refused("bad_request")
         return await self._make_response(self._ok(await socket.poll()), _environ(request))  # type: ignore[no-any-return]
 
     async def _end(self, sid: str) -> None:
@@ -257,10 +260,6 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
         if socket is not None and not socket.upgraded:
             await socket.close(wait=False, abort=True)
             del self.sockets[sid]
-
-
-def _refuse(refused: Refused) -> web.Response:
-    return web.json_response(refused.as_error(), status=refused.status)
 
 
 def _readable(body: bytes) -> bytes | None:
@@ -272,6 +271,16 @@ def _readable(body: bytes) -> bytes | None:
     if not all(packet.startswith("b") or _PACKET.match(packet) for packet in packets):
         return None
     return "\x1e".join("b" if packet.startswith("b") else packet for packet in packets).encode()
+
+
+def _name_in_log(socket: Any) -> None:
+    """Whatever is logged from here on, in this context and those begun in it, names the connection.
+
+    A websocket is read in the context in which it was opened, so a packet costs nothing.
+    """
+    name = getattr(socket, "connection_id", None)
+    if name is not None:
+        structlog.contextvars.bind_contextvars(connection_id=name)
 
 
 async def _read(request: web.Request, most: int) -> bytes | None:
@@ -329,7 +338,7 @@ class _Connection:
 
     __slots__ = (
         *("socket", "bucket", "peer", "introduced", "told_to_move", "_patience", "_timer", "_most_bytes", "_cut"),
-        *("_spawn", "_answering", "_closing", "_closed"),
+        *("_spawn", "_slow", "_answering", "_closing", "_closed"),
     )
 
     def __init__(
@@ -339,6 +348,7 @@ class _Connection:
         most_bytes: int,
         patience: float,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        slow: Tally,
     ) -> None:
         self.socket = socket
         self.bucket = bucket
@@ -350,6 +360,7 @@ class _Connection:
         self._most_bytes = most_bytes
         self._cut = False
         self._spawn = spawn
+        self._slow = slow
         self.told_to_move = False
         self._answering = False
         self._closing: Callable[[], None] | None = None
@@ -377,6 +388,7 @@ class _Connection:
         self.socket.queue.put_nowait(Packet(MESSAGE, text))
         if self.socket.queue.weight > self._most_bytes:
             log.warning("slow_reader_cut")
+            self._slow.n += 1
             self.cut()
 
     def acknowledge(self, ack_id: str, answer: dict[str, Any]) -> None:
@@ -449,6 +461,7 @@ class Gateway:
         max_connections: int,
         bucket_size: float,
         bucket_per_second: float,
+        meter: Meter,
     ) -> None:
         declared = {request.type for request in REQUESTS.values()}
         if set(routes) != declared:
@@ -464,6 +477,11 @@ class Gateway:
         self._patience = ping_interval + ping_timeout
         self._bucket_size = bucket_size
         self._bucket_per_second = bucket_per_second
+        self._opened = meter.tally("connections_opened")
+        self._slow = meter.tally("connections_cut", reason="slow_reader")
+        self._flooders = meter.tally("connections_cut", reason="flood")
+        self._asked = {event: meter.tally("requests", event=event) for event in REQUESTS}
+        self._refused = {code: meter.tally("refusals", door="socket", code=code) for code in ERRORS}
         self._connections: dict[str, _Connection] = {}
         self._closing = tasks.Errands()
         self.draining = False
@@ -489,6 +507,11 @@ class Gateway:
         """Transports that are open."""
         return len(self._connections)
 
+    def transports(self) -> dict[str, float]:
+        """Open connections by how they came, or have been upgraded to."""
+        websockets = sum(connection.socket.upgraded for connection in self._connections.values())
+        return {"websocket": websockets, "polling": len(self._connections) - websockets}
+
     def attach(self, app: web.Application) -> None:
         """Serve /socket.io/ in this application."""
         for method in ("GET", "POST", "OPTIONS"):
@@ -505,12 +528,18 @@ class Gateway:
 
     def on_open(self, eio_sid: str) -> None:
         """A transport was opened, by nobody knows whom."""
+        self._opened.n += 1
+        # A name of its own for the log: the library's is what its client shows to be let on.
+        socket = self._server.eio.sockets[eio_sid]
+        socket.connection_id = new_id()
+        _name_in_log(socket)
         self._connections[eio_sid] = connection = _Connection(
-            self._server.eio.sockets[eio_sid],
+            socket,
             _Bucket(self._bucket_size, self._bucket_per_second),
             self._max_queue_bytes,
             self._patience,
             self._closing.send,
+            self._slow,
         )
         connection.await_introduction()
 
@@ -537,6 +566,7 @@ class Gateway:
                 raise Refused("bad_request")
         except Refused as refused:
             connection.introduced = False
+            self._refused[refused.code].n += 1
             raise Refusal(refused.code, {"code": refused.code, **refused.data}) from None
         connection.peer = peer
         connection.settle()
@@ -581,9 +611,11 @@ class Gateway:
             elif isinstance(data, str) and (header := _BINARY.match(data)) and header[1]:
                 # Refused before anything is put together; its attachments go unread.
                 connection.acknowledge(header[1], Refused("binary_refused").as_error())
+                self._refused["binary_refused"].n += 1
             # Acknowledgements of pushes are not asked for; anything else has no meaning here.
         if connection.bucket.refused >= PATIENCE:
             log.warning("flooder_cut")
+            self._flooders.n += 1
             connection.cut()
 
     async def _answer(self, connection: _Connection, ack_id: str, call: str) -> None:
@@ -600,6 +632,8 @@ class Gateway:
                 error_id = new_id()
                 log.exception("request_failed", extra={"error_id": error_id})
                 answer = Refused("internal", errorId=error_id).as_error()
+            if "error" in answer:
+                self._refused[answer["error"]["code"]].n += 1
             if ack_id:
                 connection.acknowledge(ack_id, answer)
 
@@ -613,6 +647,7 @@ class Gateway:
         if request is None:
             self._spend(connection, 1)
             raise Refused("unknown_event")
+        self._asked[event].n += 1
         self._spend(connection, request.cost)
         try:
             asked = _decoders[event].decode(body)

@@ -24,6 +24,7 @@ import structlog
 from aiohttp import ClientError, http_exceptions, web
 
 from visavis.contract import (
+    ERRORS,
     ROUTES,
     RULES_VERSION,
     BeginUpload,
@@ -39,7 +40,7 @@ from visavis.contract import (
 )
 from visavis.core.files import Files
 from visavis.core.identity import Guest, check_entry, new_id, new_profile
-from visavis.core.ports import Seats, StateFull, StateUnavailable, StorageFull, StorageUnavailable
+from visavis.core.ports import Meter, Seats, StateFull, StateUnavailable, StorageFull, StorageUnavailable
 from visavis.core.recordings import Recordings
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,9 @@ class Http:
         recordings: Recordings,
         files: Files | None,
         authorize: Callable[[str], Guest],
+        meter: Meter,
         metrics: Callable[[], bytes],
+        workers_metrics: Callable[[], Awaitable[bytes]],
         metrics_token: str,
         alone: bool,
         minimum_age: int,
@@ -143,7 +146,12 @@ class Http:
         self._arriving: dict[str, list[tuple[web.Request, asyncio.Event]]] = {}
         """The parts of each upload that are on their way to this worker."""
         self._authorize = authorize
+        self._meter = meter
+        self._refused = {code: meter.tally("refusals", door="http", code=code) for code in ERRORS}
+        self._served = meter.tally("file_bytes_served")
+        self._declared = {route.path for route in ROUTES}
         self._metrics = metrics
+        self._workers_metrics = workers_metrics
         self._metrics_token = metrics_token
         self._alone = alone
         self._minimum_age = minimum_age
@@ -156,7 +164,7 @@ class Http:
 
     def application(self) -> web.Application:
         """The aiohttp application with every route bound and the files of the client."""
-        app = web.Application(middlewares=[_logged, _refusals], client_max_size=MOST_BODY)
+        app = web.Application(middlewares=[self._logged, _refusals], client_max_size=MOST_BODY)
         declared = {(route.method, route.path) for route in ROUTES}
         for route in ROUTES:
             handler = getattr(self, route.name)
@@ -187,6 +195,50 @@ class Http:
             return web.FileResponse(path, headers={"Cache-Control": caching})
 
         return serve
+
+    @web.middleware
+    async def _logged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give a request its id, and say and count what became of it."""
+        request_id = new_id()
+        started = time.monotonic()
+        status = 500
+        # One connection brings the requests of many, behind a proxy, and all of them share a context.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            response = await handler(request)
+            status = response.status
+            if not response.prepared:
+                response.headers["X-Request-Id"] = request_id
+            return response
+        finally:
+            resource = request.match_info.route.resource
+            route = resource.canonical if resource else "none"
+            seconds = time.monotonic() - started
+            refused = request.get("refused")
+            self._count(route, status, refused, seconds)
+            log.log(
+                # The transport asks often and says little; files are many.
+                logging.INFO if request.path.startswith("/api/") else logging.DEBUG,
+                "request",
+                extra={
+                    "method": request.method,
+                    "route": route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 1),
+                    **({"code": refused} if refused else {}),
+                },
+            )
+
+    def _count(self, route: str, status: int, refused: str | None, seconds: float) -> None:
+        if route in self._declared:
+            self._meter.observe("http_request", seconds, route=route)
+        elif route != "/socket.io/":
+            # The client's own files, and whatever else is asked for.
+            route = "static" if status < 400 else "none"
+        self._meter.count("http_requests", route=route, status=str(status))
+        if refused is not None:
+            self._refused[refused].n += 1
 
     # ------------------------------------------------------------------ routes
 
@@ -397,9 +449,11 @@ class Http:
             async with asyncio.timeout(FETCH_SECONDS):
                 await response.write(piece)
                 left -= len(piece)
+                self._served.n += len(piece)
                 async for piece in pieces:
                     await response.write(piece)
                     left -= len(piece)
+                    self._served.n += len(piece)
             if left:
                 raise StorageUnavailable("a blob became shorter")
             await response.write_eof()
@@ -424,6 +478,12 @@ class Http:
         if not self._may_measure(request):
             raise Refused("not_found")
         return web.Response(body=self._metrics(), headers={"Content-Type": METRICS_TYPE, "Cache-Control": "no-store"})
+
+    async def get_worker_metrics(self, request: web.Request) -> web.Response:
+        if not self._may_measure(request):
+            raise Refused("not_found")
+        text = await self._workers_metrics()
+        return web.Response(body=text, headers={"Content-Type": METRICS_TYPE, "Cache-Control": "no-store"})
 
     def _may_measure(self, request: web.Request) -> bool:
         if self._metrics_token:
@@ -488,33 +548,6 @@ async def _secure(request: web.Request, response: web.StreamResponse) -> None:
 
 
 @web.middleware
-async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request_id = new_id()
-    started = time.monotonic()
-    status = 500
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        try:
-            response = await handler(request)
-            status = response.status
-            if not response.prepared:
-                response.headers["X-Request-Id"] = request_id
-            return response
-        finally:
-            resource = request.match_info.route.resource
-            log.log(
-                # The transport asks often and says little; files are many.
-                logging.INFO if request.path.startswith("/api/") else logging.DEBUG,
-                "request",
-                extra={
-                    "method": request.method,
-                    "route": resource.canonical if resource else "none",
-                    "status": status,
-                    "ms": round((time.monotonic() - started) * 1000, 1),
-                },
-            )
-
-
-@web.middleware
 async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
     headers = {"Cache-Control": "no-store"}
     try:
@@ -540,6 +573,7 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         error_id = new_id()
         log.exception("request_failed", extra={"error_id": error_id})
         refused = Refused("internal", errorId=error_id)
+    request["refused"] = refused.code
     if refused.code == "offset_mismatch":
         headers["Upload-Offset"] = str(refused.data["offset"])
     if "retryInMs" in refused.data:

@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     withdraw.add_argument("file")
     for deed in (save, withdraw):
         deed.add_argument("--by", required=True, help="who does it; this is written down")
+    cluster = commands.add_parser("cluster", help="run workers behind nginx on this machine; scripts/cluster")
+    cluster.add_argument("rest", nargs=argparse.REMAINDER)
     simulate = commands.add_parser("simulate-matching", help="compare matching policies on a published workload")
     simulate.add_argument("rest", nargs=argparse.REMAINDER)
     probe = commands.add_parser("probe", help="go the whole way of two guests against a running server")
@@ -45,6 +47,10 @@ def main(argv: list[str] | None = None) -> int:
         except KeyboardInterrupt:
             # While it was being loaded, which takes a moment.
             return 128 + signal.SIGINT
+    if given[:1] == ["cluster"]:
+        from visavis import cluster as several
+
+        return several.main(given[1:])
     if given[:1] == ["simulate-matching"]:
         from visavis import simulate as simulator
 

@@ -70,7 +70,7 @@ def test_the_layers_hold() -> None:
         ("pymongo", {"adapters/mongo.py"}),
         ("jwt", {"adapters/tokens.py"}),
         ("cryptography", {"adapters/certificate.py", "adapters/tokens.py"}),
-        ("visavis.settings", {"app.py", "cluster.py", "recorder.py", "__main__.py"}),
+        ("visavis.settings", {"__main__.py", "app.py", "check.py", "cluster.py", "recorder.py", "top.py"}),
     ],
 )
 def test_what_one_place_hides_is_known_nowhere_else(library: str, where: set[str]) -> None:
@@ -85,9 +85,9 @@ def test_what_one_place_hides_is_known_nowhere_else(library: str, where: set[str
 
 @pytest.mark.parametrize("library", ["aiortc", "aioice", "av"])
 def test_media_are_known_to_the_recorder_alone(library: str) -> None:
-    """And to the probe, which makes a call of its own, and to the process that takes a shared file apart."""
+    """And to the probe, which makes a call, the process that takes a file apart, and who asks for a relay."""
     users = {name for name, source in SOURCES.items() if library in {one.split(".")[0] for one in imported(source)}}
-    assert users <= {"adapters/recorder.py", "adapters/takeapart.py", "probe.py"}
+    assert users <= {"adapters/allocation.py", "adapters/recorder.py", "adapters/takeapart.py", "probe.py"}
 
 
 def test_a_worker_holds_no_codecs_in_its_memory() -> None:

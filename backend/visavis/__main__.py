@@ -2,10 +2,21 @@
 
 import argparse
 import asyncio
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+WITH_OPTIONS = {
+    "check": "visavis.check",
+    "cluster": "visavis.cluster",
+    "probe": "visavis.probe",
+    "simulate-matching": "visavis.simulate",
+    "top": "visavis.top",
+}
+"""Commands that have options of their own, and where they are."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,24 +48,19 @@ def main(argv: list[str] | None = None) -> int:
     simulate.add_argument("rest", nargs=argparse.REMAINDER)
     probe = commands.add_parser("probe", help="go the whole way of two guests against a running server")
     probe.add_argument("rest", nargs=argparse.REMAINDER)
-    # Some commands have options of their own, which argparse would otherwise look for here.
+    check = commands.add_parser("check", help="see whether the settings and everything around can work; see --help")
+    check.add_argument("rest", nargs=argparse.REMAINDER)
+    top = commands.add_parser("top", help="watch the workers and Redis, live")
+    top.add_argument("rest", nargs=argparse.REMAINDER)
     given = sys.argv[1:] if argv is None else argv
-    if given[:1] == ["probe"]:
+    if given and given[0] in WITH_OPTIONS:
+        # Argparse would look for their options here.
         try:
-            from visavis import probe as prober
-
-            return prober.main(given[1:])
+            run: Callable[[Sequence[str]], int] = importlib.import_module(WITH_OPTIONS[given[0]]).main
+            return run(given[1:])
         except KeyboardInterrupt:
-            # While it was being loaded, which takes a moment.
+            # Also while it is being loaded, which takes a moment.
             return 128 + signal.SIGINT
-    if given[:1] == ["cluster"]:
-        from visavis import cluster as several
-
-        return several.main(given[1:])
-    if given[:1] == ["simulate-matching"]:
-        from visavis import simulate as simulator
-
-        return simulator.main(given[1:])
     command = parser.parse_args(given)
     if command.command == "contract":
         return _contract(command.root)

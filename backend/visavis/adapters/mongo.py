@@ -12,11 +12,13 @@ one. Names follow the MongoDB manual's "TTL Indexes", "Multikey Indexes" and PyM
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
+import msgspec
 import pymongo
 from bson.datetime_ms import DatetimeMS
 from pymongo import AsyncMongoClient, IndexModel, ReturnDocument
@@ -47,6 +49,40 @@ _LAPSE: Final = 10.0
 """Seconds without one, by the clock of who waits, after which that one is taken for dead."""
 _FEW, _MANY = 16, 1000
 """Documents asked for at once, the first time and at most."""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """What a MongoDB tells of itself; `took`: seconds there and back."""
+
+    version: str
+    replica_set: str
+    members: int
+    took: float
+
+
+async def ask(url: str, database: str, seconds: float = 5.0) -> Server:
+    """Ask the server that takes writes, and have it take one. Raises StoreUnavailable, ValueError for the url."""
+    try:
+        client: AsyncMongoClient[_Stored] = AsyncMongoClient(
+            url, w="majority", serverSelectionTimeoutMS=round(seconds * 1000)
+        )
+    except PyMongoError as error:
+        raise ValueError(str(error)) from None
+    try:
+        with pymongo.timeout(seconds):
+            told = await client.admin.command("hello")
+            version = (await client.admin.command("buildInfo"))["version"]
+            began = time.perf_counter()
+            await client.admin.command("ping")
+            took = time.perf_counter() - began
+            trial = client[database]["_check"]
+            await trial.insert_one({"_id": (name := secrets.token_hex(8))})
+            await trial.delete_one({"_id": {"$eq": name}})
+    except PyMongoError as error:
+        raise StoreUnavailable(str(error).split(", Timeout:")[0]) from error
+    finally:
+        await client.close()
+    return Server(version, told.get("setName", ""), len(told.get("hosts", ())), took)
 
 
 class MongoStore:

@@ -553,6 +553,81 @@ class Recorders:
         return found.decode() if found else ""
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What Redis tells of itself. Sizes are bytes, times seconds."""
+
+    version: str
+    name: str
+    role: str
+    replicas: int
+    seconds_up: int
+    memory: int
+    most_memory: int
+    """0 is no limit."""
+    policy: str
+    commands_per_second: int
+    clients: int
+    evicted: int
+    saves: bool
+    """It writes snapshots or a log to a disk."""
+    last_save_failed: bool
+    took: float
+    """The median way there and back."""
+    clock_off: float
+    """Its clock's lead over this machine's, known to half of `took`."""
+
+
+class Watch:
+    """What an operator looks at: how Redis is, and what workers and recorders leave of themselves. Changes nothing."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+        self._ask = _Asking(None)
+
+    async def told(self, pings: int = 1) -> Told:
+        """Ask it. Raises StateUnavailable."""
+        ways: list[tuple[float, float]] = []
+        for _ in range(pings):
+            began, at = time.perf_counter(), time.time()
+            seconds, micro = await self._ask(self._redis.time())
+            took = time.perf_counter() - began
+            ways.append((took, seconds + micro / 1_000_000 - at - took / 2))
+        took, clock_off = sorted(ways)[len(ways) // 2]
+        info: dict[str, Any] = await self._ask(self._redis.info("everything"))
+        return Told(
+            version=str(info.get("valkey_version") or info.get("redis_version", "0")),
+            name="Valkey" if "valkey_version" in info else "Redis",
+            role=str(info.get("role", "")),
+            replicas=int(info.get("connected_slaves", 0)),
+            seconds_up=int(info.get("uptime_in_seconds", 0)),
+            memory=int(info.get("used_memory", 0)),
+            most_memory=int(info.get("maxmemory", 0)),
+            policy=str(info.get("maxmemory_policy", "")),
+            commands_per_second=int(info.get("instantaneous_ops_per_sec", 0)),
+            clients=int(info.get("connected_clients", 0)),
+            evicted=int(info.get("evicted_keys", 0)),
+            saves=bool(info.get("aof_enabled")) or bool(info.get("rdb_last_save_time") and info.get("rdb_saves")),
+            last_save_failed="err" in (info.get("rdb_last_bgsave_status"), info.get("aof_last_write_status")),
+            took=took,
+            clock_off=clock_off,
+        )
+
+    async def workers(self) -> dict[str, tuple[float, bytes]]:
+        """Each worker's share, and the seconds for which its lease still holds. Raises StateUnavailable."""
+
+        async def read() -> list[Any]:
+            async with self._redis.pipeline(transaction=False) as batch:
+                batch.time()
+                batch.zrange("v:workers", 0, -1, withscores=True)
+                batch.hgetall("v:stats")
+                answers: list[Any] = await batch.execute()
+                return answers
+
+        (seconds, micro), leases, shares = await self._ask(read())
+        now = seconds + micro / 1_000_000
+        return {name.decode(): (until / 1000 - now, shares.get(name, b"{}")) for name, until in leases}
+
+
 class Ledger:
     """Ledger of `core.ports`: what all workers know of files."""
 

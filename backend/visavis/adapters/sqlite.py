@@ -14,10 +14,11 @@ import json
 import os
 import re
 import sqlite3
+import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -47,6 +48,23 @@ _PASSING: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FU
 _UNEXPIRED: Final = "(expires_at IS NULL OR expires_at > ?)"
 _LONG: Final = 3600.0
 """Seconds for what must look at every document."""
+
+
+def try_out(folder: Path) -> None:
+    """Have two users of a file in this folder see what each other writes, by way of a log. Raises StoreUnavailable."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="visavis-check-", dir=folder) as made:
+            one, other = (sqlite3.connect(Path(made) / "trial.sqlite", timeout=1) for _ in range(2))
+            with closing(one), closing(other):
+                if one.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                    raise StoreUnavailable("it cannot keep a write-ahead log there")
+                one.execute("CREATE TABLE trial (word TEXT)")
+                with one:
+                    one.execute("INSERT INTO trial VALUES ('there')")
+                if other.execute("SELECT word FROM trial").fetchall() != [("there",)]:
+                    raise StoreUnavailable("what one user of the file writes, another does not see")
+    except (sqlite3.Error, OSError) as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 class SqliteStore:

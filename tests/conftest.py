@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from crowd import Crowd
 from rig import Service, Worker
+from topologies import Cluster
 from visavis.adapters.valkey import PrivateValkey
 
 _tongues = ("".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3))
@@ -25,6 +26,16 @@ async def valkey() -> AsyncIterator[PrivateValkey]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster() -> AsyncIterator[Cluster]:
+    """A Cluster of three for tests that leave it whole."""
+    made = Cluster()
+    try:
+        yield await made.start()
+    finally:
+        await made.stop()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 import av
 import msgspec
 import numpy as np
+import redis.asyncio as redis
 from aioice.turn import create_turn_endpoint
 from aiortc import (
     RTCBundlePolicy,
@@ -198,7 +199,7 @@ class Ongoing:
         return self.studio.folder / f"{self.id}.mp4"
 
     def _send(self, note: notes.ForRecorder) -> None:
-        self.studio.bus.send(self.recorder, notes.encode(note))
+        self.studio.bus.send(self.recorder, notes.encode(note), self.conversation)
 
 
 class RecorderProcess:
@@ -256,9 +257,10 @@ class Studio:
         self.turn, self.folder = turn, folder
         self.worker = new_id()
         self.valkey_pid = 0
-        self._redis = connect(redis_url)
-        self.bus = DirectedBus(self._redis, self.worker)
-        self.recorders = Recorders(self._redis)
+        self._redis = redis.Redis.from_url(redis_url)
+        self._keys = connect(redis_url)
+        self.bus = DirectedBus(self._keys, self.worker)
+        self.recorders = Recorders(self._keys)
         self.told: list[notes.AnyNote] = []
         self._news = asyncio.Condition()
         self._members: list[Member] = []
@@ -275,25 +277,26 @@ class Studio:
         task.add_done_callback(self._tasks.discard)
 
     async def start(self) -> "Studio":
-        await self.bus.start(self._receive, lambda: None)
+        await self.bus.start(self._receive, lambda _: None)
         return self
 
     async def stop(self) -> None:
         await asyncio.gather(*(member.close() for member in self._members))
         await self.bus.stop()
+        await self._keys.aclose()
         await self._redis.aclose()
 
     async def member(self, seat: int, *tracks: MediaStreamTrack) -> Member:
         """Someone who is connected to this worker."""
         made = Member(self, seat, *tracks)
         self._members.append(made)
-        await self._redis.hset(f"v:guest:{made.guest}", "worker", self.worker)
-        await self._redis.pexpire(f"v:guest:{made.guest}", 600_000)
+        await self._redis.hset(f"v:{{c0}}:guest:{made.guest}", "worker", self.worker)
+        await self._redis.pexpire(f"v:{{c0}}:guest:{made.guest}", 600_000)
         return made
 
     async def places(self) -> list[str]:
         """The recordings that have a place somewhere."""
-        found = [await self._redis.hkeys(f"v:made:{name}") for name in await self.recorders.loads()]
+        found = [await self._redis.hkeys(f"v:{{recorders}}:made:{name}") for name in await self.recorders.loads()]
         return [key.decode() for keys in found for key in keys if key]
 
     async def record(self, *members: Member, begin: bool = True) -> Ongoing:

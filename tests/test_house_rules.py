@@ -65,7 +65,7 @@ def test_the_layers_hold() -> None:
     [
         ("socketio", {"doors/gateway.py", "probe.py"}),
         ("engineio", {"doors/gateway.py"}),
-        ("redis", {"adapters/redis.py", "adapters/valkey.py"}),
+        ("redis", {"adapters/redis.py", "adapters/topology.py", "adapters/valkey.py"}),
         ("sqlite3", {"adapters/sqlite.py"}),
         ("pymongo", {"adapters/mongo.py"}),
         ("jwt", {"adapters/tokens.py"}),

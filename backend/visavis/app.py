@@ -20,7 +20,7 @@ from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics, together
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
-from visavis.adapters.redis import Board, DirectedBus, Ledger, Recorders, State, connect
+from visavis.adapters.redis import Board, DirectedBus, Keyspace, Ledger, Recorders, State, connect
 from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
@@ -156,17 +156,16 @@ class Visavis:
         self._documents = documents = document_store(s, data_dir, metrics)
         ends(documents.close)
         await Schema().bring_up(documents, s.migration_seconds)
-        client = connect(redis_url)
-        ends(client.aclose)
+        places = redis_at(s, redis_url, metrics)
+        ends(places.aclose)
         state = State(
-            client,
+            places,
             self.worker,
             session_ms=s.session_seconds * 1000,
             lease_ms=s.lease_ms,
             recent_ms=s.recent_seconds * 1000,
-            meter=metrics,
         )
-        self._bus = bus = DirectedBus(client, self.worker, meter=metrics)
+        self._bus = bus = DirectedBus(places, self.worker, meter=metrics)
         modes = tuple(mode for mode in MODES if mode in s.modes.split())
         self._turn = await self._turn_servers()
         self.relay = self._turn is not None
@@ -180,7 +179,7 @@ class Visavis:
             state,
             metrics,
             bus,
-            Recorders(client, self.worker, meter=metrics),
+            Recorders(places, self.worker),
             worker=self.worker,
             ring_ms=int(s.ring_seconds * 1000),
         )
@@ -195,7 +194,7 @@ class Visavis:
             modes,
             metrics,
         )
-        self._files = files = await self._shared_files(data_dir, Ledger(client, metrics), metrics)
+        self._files = files = await self._shared_files(data_dir, Ledger(places), metrics)
         safety = Safety(conversations, state, documents, files, metrics)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents, self._parts)
         contract_hash = describe.contract_hash()
@@ -233,7 +232,7 @@ class Visavis:
             bucket_per_second=s.bucket_per_second,
             meter=metrics,
         )
-        self._bulletin = Bulletin(Board(client, metrics), self.worker, metrics.text, together, lambda: lobby.workers)
+        self._bulletin = Bulletin(Board(places), self.worker, metrics.text, together, lambda: lobby.workers)
         http = Http(
             seats=state,
             recall=self._recall,
@@ -601,10 +600,18 @@ async def evidence(settings: Settings) -> AsyncIterator[Evidence]:
         ends.push_async_callback(blobs.close)
         ledger = None
         if s.redis_url:
-            client = connect(s.redis_url)
-            ends.push_async_callback(client.aclose)
-            ledger = Ledger(client)
+            places = redis_at(s, s.redis_url)
+            ends.push_async_callback(places.aclose)
+            ledger = Ledger(places)
         yield Evidence(documents, blobs, ledger)
+
+
+def redis_at(s: Settings, url: str, metrics: Metrics | None = None) -> Keyspace:
+    """Where the workers' keys are. Raises CannotServe."""
+    try:
+        return connect(url, s.cells, metrics)
+    except ValueError as error:
+        raise CannotServe(f"REDIS_URL: {error}") from None
 
 
 def document_store(s: Settings, data_dir: Path, metrics: Metrics | None = None) -> Upkeep:

@@ -74,13 +74,16 @@ class RecorderProcess:
             documents = SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
         ends(documents.close)
         await Schema().bring_up(documents, s.migration_seconds)
-        client = connect(s.redis_url)
-        ends(client.aclose)
-        bus = DirectedBus(client, self.id)
+        try:
+            places = connect(s.redis_url, s.cells)
+        except ValueError as error:
+            raise CannotRecord(f"REDIS_URL: {error}") from None
+        ends(places.aclose)
+        bus = DirectedBus(places, self.id)
         self._turn = TurnServers(tuple(s.turn_urls.split()), tuple(s.turn_secrets.split()), s.turn_seconds)
         recorder = Recorder(
             places=s.recordings_at_once,
-            lease=Recorders(client, self.id),
+            lease=Recorders(places, self.id),
             bus=bus,
             recordings=Recordings(documents, shelf),
             load=process.load,
@@ -93,7 +96,7 @@ class RecorderProcess:
             room=lambda: shelf.free() >= s.recordings_free_bytes,
         )
         # Heard before it can be found.
-        await bus.start(lambda note: recorder.receive(notes.decode_for_recorder(note)), lambda: None)
+        await bus.start(lambda note: recorder.receive(notes.decode_for_recorder(note)), lambda _: None)
         ends(bus.stop)
         await recorder.start()
         ends(recorder.stop)

@@ -30,7 +30,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     origins: Annotated[
         str, _about("Origins that may connect, separated by spaces. Empty: the listening address on this machine.")
     ] = ""
-    redis_url: Annotated[str, _about("Redis or Valkey (7 or newer). Empty: a private Valkey is started.")] = ""
+    redis_url: Annotated[
+        str,
+        _about(
+            "Redis or Valkey (7 or newer): `redis://`, `rediss://` or `unix://`; with Sentinels "
+            "`redis+sentinel://host:26379,host:26379/name`; a Cluster `redis+cluster://host:6379,host:6379`. See "
+            "operations.md. Empty: a private Valkey is started."
+        ),
+    ] = ""
+    cells: Annotated[
+        int,
+        _about(
+            "Parts that guests are divided into, so that a Redis Cluster can share them out; only guests of one part "
+            "meet. The same for all workers and recorders; changing it ends every conversation. See operations.md.",
+            ge=1,
+            le=256,
+        ),
+    ] = 1
     mongo_url: Annotated[str, _about("MongoDB. Empty: an SQLite file in the data folder.")] = ""
     mongo_database: Annotated[str, _about("The database's name in MongoDB.")] = "visavis"
     migration_seconds: Annotated[

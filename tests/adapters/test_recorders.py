@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import redis.asyncio as redis
 
 from visavis.adapters.redis import Recorders, connect
 from visavis.adapters.valkey import PrivateValkey
@@ -14,11 +15,12 @@ class Register:
     """One Valkey, as its recorders and the workers see it."""
 
     def __init__(self, url: str) -> None:
-        self.client = connect(url)
-        self.workers = Recorders(self.client)
+        self.raw = redis.Redis.from_url(url)
+        self.keys = connect(url)
+        self.workers = Recorders(self.keys)
 
     async def recorder(self, name: str, places: int = 4, lease_ms: int = 5000) -> Recorders:
-        lease = Recorders(self.client, name, lease_ms=lease_ms)
+        lease = Recorders(self.keys, name, lease_ms=lease_ms)
         assert await lease.beat(places, name.encode(), []) == []
         return lease
 
@@ -29,7 +31,8 @@ async def register() -> AsyncIterator[Register]:
     await server.start()
     made = Register(server.url)
     yield made
-    await made.client.aclose()
+    await made.keys.aclose()
+    await made.raw.aclose()
     await server.stop()
 
 
@@ -73,7 +76,7 @@ async def test_a_redis_that_lost_everything_takes_nothing_back(register: Registe
     lease = await register.recorder("a", places=1)
     recording = new_id()
     assert await register.workers.claim(recording) == "a"
-    await register.client.flushall()
+    await register.raw.flushall()
     assert await lease.beat(1, b"", [recording]) == []
     assert await register.workers.claim(new_id()) == ""
     await register.workers.release("a", recording)
@@ -87,6 +90,6 @@ async def test_a_place_whose_beginning_was_never_heard_of_becomes_free(register:
     assert await register.workers.claim(lost) == "a"
     assert await lease.beat(1, b"", []) == []
     assert await register.workers.claim(new_id()) == ""
-    await register.client.hincrby("v:made:a", lost, -31_000)
+    await register.raw.hincrby("v:{recorders}:made:a", lost, -31_000)
     assert await lease.beat(1, b"", []) == []
     assert await register.workers.claim(new_id()) == "a"

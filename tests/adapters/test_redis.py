@@ -1,4 +1,7 @@
-"""Seats, leases, the pool and the bus on a real Valkey: what two workers may believe at the same time, and what not."""
+"""Seats, leases, the pool and the bus on a real Valkey: what two workers may believe at the same time, and what not.
+
+What is about keys and scripts runs on one Valkey with one cell, and again in one of the cells of a Cluster of three.
+"""
 
 import asyncio
 import contextlib
@@ -7,13 +10,16 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+import zlib
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 import redis.asyncio as redis
+from redis.asyncio.cluster import RedisCluster
 
 from faults import Link, MortalValkey, open_files_of
+from topologies import Cluster
 from visavis.adapters import redis as adapter
 from visavis.adapters.redis import DirectedBus, State, connect
 from visavis.adapters.valkey import PrivateValkey
@@ -21,25 +27,38 @@ from visavis.contract import Profile, Why
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
-from visavis.core.ports import Connected, Member, Proposal, Record, StateFull, StateUnavailable, Upload
+from visavis.core.ports import Connected, Member, Proposal, Queue, Record, StateFull, StateUnavailable, Upload
 
 LEASE_MS = 60_000
 SESSION_MS = 600_000
-NobodyListens = Callable[[], None]
+CELLS = 6
+TEXT = Queue("text", 0)
 
 
 class Workers:
-    """As many workers as a test asks for, on one empty Valkey."""
+    """As many workers as a test asks for, on one empty Valkey or Cluster. All are in the first cell."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, cells: int = 1) -> None:
         self._url = url
-        self._clients: list[redis.Redis] = []
-        self.raw = redis.Redis.from_url(url)
+        self._cells = cells
+        self.everywhere = {} if cells == 1 else {"target_nodes": RedisCluster.PRIMARIES}
+        self.keyspaces = [connect(url, cells)]
+        self.raw: redis.Redis = (
+            redis.Redis.from_url(url)
+            if cells == 1
+            else RedisCluster.from_url(url.replace("redis+cluster", "redis").partition(",")[0])
+        )
+
+    def keys(self, url: str = "") -> adapter.Keyspace:
+        """A way to the keys that no other worker uses."""
+        self.keyspaces.append(connect(url or self._url, self._cells))
+        return self.keyspaces[-1]
+
+    def key(self, name: str) -> str:
+        return self.keyspaces[0].prefix(0) + name
 
     def add(self, name: str = "", *, lease_ms: int = LEASE_MS, recent_ms: int = 600_000, url: str = "") -> State:
-        client = connect(url or self._url)
-        self._clients.append(client)
-        return State(client, name or new_id(), session_ms=SESSION_MS, lease_ms=lease_ms, recent_ms=recent_ms)
+        return State(self.keys(url), name or new_id(), session_ms=SESSION_MS, lease_ms=lease_ms, recent_ms=recent_ms)
 
     async def started(self, name: str = "", *, lease_ms: int = LEASE_MS, recent_ms: int = 600_000) -> State:
         state = self.add(name, lease_ms=lease_ms, recent_ms=recent_ms)
@@ -47,8 +66,8 @@ class Workers:
         return state
 
     async def stop(self) -> None:
-        for client in [*self._clients, self.raw]:
-            await client.aclose()
+        for one in [*self.keyspaces, self.raw]:
+            await one.aclose()
 
     async def everything(self) -> dict[bytes, bytes]:
         """Every key with its whole value."""
@@ -56,20 +75,35 @@ class Workers:
 
 
 @pytest.fixture
-async def workers(valkey: PrivateValkey) -> AsyncIterator[Workers]:
+async def single(valkey: PrivateValkey) -> AsyncIterator[Workers]:
     made = Workers(valkey.url)
     await made.raw.flushall()
     yield made
     await made.stop()
 
 
+@pytest.fixture(params=["single", "cluster"])
+async def workers(request: pytest.FixtureRequest, valkey: PrivateValkey, cluster: Cluster) -> AsyncIterator[Workers]:
+    made = Workers(valkey.url) if request.param == "single" else Workers(cluster.url, CELLS)
+    await made.raw.flushall()
+    yield made
+    await made.stop()
+
+
+def id_here() -> str:
+    """A new id that belongs to the first cell, also of several."""
+    while zlib.crc32((made := new_id()).encode()) % CELLS:
+        pass
+    return made
+
+
 def new_guest() -> Guest:
-    return Guest(new_id(), new_id(), Profile(name="Amber Fox", hue=15))
+    return Guest(id_here(), new_id(), Profile(name="Amber Fox", hue=15))
 
 
 def record_of(*guests: Guest) -> Record:
     members = tuple(Member(g.id, g.device, g.profile) for g in guests)
-    return Record(new_id(), "text", members, Why(interests=(), languages=("en",)), 1)
+    return Record(id_here(), "text", members, Why(interests=(), languages=("en",)), 1)
 
 
 async def enter(state: State, guest: Guest, epoch: int) -> str:
@@ -84,7 +118,7 @@ async def enter(state: State, guest: Guest, epoch: int) -> str:
         avoid=frozenset(),
         since=0,
     )
-    outcome, _ = await state.enter("text", ticket, Member(guest.id, guest.device, guest.profile), epoch)
+    outcome, _ = await state.enter(TEXT, ticket, Member(guest.id, guest.device, guest.profile), epoch)
     assert outcome == "ok"
     return ticket.id
 
@@ -106,7 +140,7 @@ async def seat(state: State, other: State | None = None) -> tuple[Record, tuple[
     """Two new guests in a conversation, each on its worker."""
     (a, epoch_a, ticket_a), (b, epoch_b, ticket_b) = await waits(state), await waits(other or state)
     record = record_of(a, b)
-    (places,) = await state.claim("text", [Proposal(record, (ticket_a, ticket_b))])
+    (places,) = await state.claim(TEXT, [Proposal(record, (ticket_a, ticket_b))])
     assert places is not None
     return record, (a, epoch_a), (b, epoch_b)
 
@@ -141,7 +175,7 @@ async def test_an_ended_conversation_has_no_seats_and_is_remembered_for_a_while(
     """Its record serves reports; nobody can sit down in it again, also not with a claim."""
     one = await workers.started("one")
     record, (a, _), (b, _) = await seat(one)
-    assert await one.end(record.id, new_id()) is None
+    assert await one.end(record.id, id_here()) is None
     assert await one.end(record.id, a.id) == {b.id: "one"}
     assert await one.end(record.id, b.id) is None
     assert await one.record(record.id) == record
@@ -194,7 +228,7 @@ async def test_a_conversation_brought_back_does_not_count_on_who_has_gone_elsewh
     epoch = (await one.connect(a, None)).epoch
     ticket = await enter(one, a, epoch)
     c, _, other = await waits(one)
-    assert (await one.claim("text", [Proposal(record_of(a, c), (ticket, other))]))[0]
+    assert (await one.claim(TEXT, [Proposal(record_of(a, c), (ticket, other))]))[0]
     found = await one.connect(b, old)
     assert (found.record, found.workers) == (old, {a.id: ""})
     assert await one.end(old.id, a.id, away_for=600_000) == {b.id: "one"}
@@ -208,11 +242,11 @@ async def test_a_conversation_that_redis_lost_can_be_ended_and_not_brought_back(
     await workers.raw.flushall()
     await one.beat(b"{}")
     assert await one.end(record.id, a.id) is None
-    assert await workers.raw.keys("v:conversation:*") == []
+    assert await workers.raw.keys(workers.key("conversation:*")) == []
     assert await one.end(record.id, a.id, lost=record) == {b.id: ""}
     assert (await two.connect(b, record)).record is None
     assert await two.record(record.id) == record
-    assert 0 < await workers.raw.pttl(f"v:conversation:{record.id}") <= 3_600_000
+    assert 0 < await workers.raw.pttl(workers.key(f"conversation:{record.id}")) <= 3_600_000
 
 
 async def test_a_lost_script_is_loaded_again(workers: Workers) -> None:
@@ -230,15 +264,15 @@ async def test_waiting_again_keeps_the_place_in_time(workers: Workers) -> None:
     """A guest who changes the wishes does not go to the end of the queue; the old ticket is worth nothing."""
     one = await workers.started("one")
     guest, epoch, old = await waits(one)
-    before, _, _ = await one.waiting("text")
+    before, _, _ = await one.waiting(TEXT)
     await asyncio.sleep(0.01)
     new = await enter(one, guest, epoch)
-    after, members, now = await one.waiting("text")
+    after, members, now = await one.waiting(TEXT)
     assert [t.id for t in after] == [new]
     assert after[0].since == before[0].since < now
     assert members[guest.id].device == guest.device
     other, _, ticket = await waits(one)
-    assert await one.claim("text", [Proposal(record_of(guest, other), (old, ticket))]) == [None]
+    assert await one.claim(TEXT, [Proposal(record_of(guest, other), (old, ticket))]) == [None]
 
 
 async def test_a_replaced_connection_cannot_begin_to_wait(workers: Workers) -> None:
@@ -248,9 +282,9 @@ async def test_a_replaced_connection_cannot_begin_to_wait(workers: Workers) -> N
     new = (await one.connect(guest, None)).epoch
     ticket = Ticket(new_id(), guest.id, "one", (), (), (guest.id,), frozenset(), 0)
     member = Member(guest.id, guest.device, guest.profile)
-    assert await one.enter("text", ticket, member, old) == ("replaced", 0)
-    assert (await one.waiting("text"))[0] == []
-    assert (await one.enter("text", ticket, member, new))[0] == "ok"
+    assert await one.enter(TEXT, ticket, member, old) == ("replaced", 0)
+    assert (await one.waiting(TEXT))[0] == []
+    assert (await one.enter(TEXT, ticket, member, new))[0] == "ok"
 
 
 async def test_who_cannot_be_met_is_not_matched(workers: Workers) -> None:
@@ -260,7 +294,7 @@ async def test_who_cannot_be_met_is_not_matched(workers: Workers) -> None:
 
     async def refused(guest: Guest, ticket: str) -> bool:
         proposal = Proposal(record_of(here, guest), (here_ticket, ticket))
-        return await one.claim("text", [proposal]) == [None]
+        return await one.claim(TEXT, [proposal]) == [None]
 
     gone, epoch, ticket = await waits(one)
     await one.disconnect(gone.id, epoch)
@@ -269,12 +303,12 @@ async def test_who_cannot_be_met_is_not_matched(workers: Workers) -> None:
     await one.leave(cancelled.id)
     assert await refused(cancelled, ticket)
     stranded, _, ticket = await waits(brief)
-    await workers.raw.delete("v:worker:brief")
+    await workers.raw.delete(workers.key("worker:brief"))
     assert await refused(stranded, ticket)
     assert await refused(here, here_ticket)
     _, (seated, _), _ = await seat(one)
     assert await refused(seated, ticket)
-    tickets, _, _ = await one.waiting("text")
+    tickets, _, _ = await one.waiting(TEXT)
     assert [t.id for t in tickets] == [here_ticket]
     assert (await one.touch([(here.id, here_epoch)]))[0].searching
 
@@ -283,10 +317,10 @@ async def test_a_ticket_whose_session_ran_out_is_proposed_once_and_never_again(w
     """Its worker died with all others, and nobody cleared up after it before the session's time was over."""
     one = await workers.started("one")
     (here, _, here_ticket), (gone, _, ticket) = await waits(one), await waits(one)
-    await workers.raw.delete(f"v:guest:{gone.id}")
-    assert await one.claim("text", [Proposal(record_of(here, gone), (here_ticket, ticket))]) == [None]
-    assert [t.id for t in (await one.waiting("text"))[0]] == [here_ticket]
-    assert await workers.raw.hkeys("v:tickets:text") == [here.id.encode()]
+    await workers.raw.delete(workers.key(f"guest:{gone.id}"))
+    assert await one.claim(TEXT, [Proposal(record_of(here, gone), (here_ticket, ticket))]) == [None]
+    assert [t.id for t in (await one.waiting(TEXT))[0]] == [here_ticket]
+    assert await workers.raw.hkeys(workers.key("tickets:text")) == [here.id.encode()]
 
 
 async def test_two_rounds_that_propose_the_same_guests_cannot_both_win(workers: Workers) -> None:
@@ -305,13 +339,13 @@ async def test_two_rounds_that_propose_the_same_guests_cannot_both_win(workers: 
 
         asked = [(state, [proposal]) for state in (one, two, one, two) for proposal in proposals()]
         chance.shuffle(asked)
-        answers = await asyncio.gather(*(state.claim("text", some) for state, some in asked))
+        answers = await asyncio.gather(*(state.claim(TEXT, some) for state, some in asked))
         won = [some[0] for (_, some), answer in zip(asked, answers, strict=True) if answer[0] is not None]
         matched = [member.guest for proposal in won for member in proposal.record.members]
         assert len(matched) == len(set(matched))
         for proposal in won:
             for member in proposal.record.members:
-                seat_of = await workers.raw.hget(f"v:guest:{member.guest}", "conversation")
+                seat_of = await workers.raw.hget(workers.key(f"guest:{member.guest}"), "conversation")
                 assert seat_of.decode() == proposal.record.id
 
 
@@ -339,13 +373,13 @@ async def test_nobody_is_ever_in_two_conversations(workers: Workers) -> None:
             elif act == 2:
                 with contextlib.suppress(AssertionError):
                     await enter(state, guest, epoch)
-            tickets, members, _ = await state.waiting("text")
+            tickets, members, _ = await state.waiting(TEXT)
             pairs = list(itertools.combinations(tickets, 2))
             for a, b in chance.sample(pairs, min(3, len(pairs))):
                 record = Record(
-                    new_id(), "text", (members[a.guest], members[b.guest]), Why(interests=(), languages=()), 1
+                    id_here(), "text", (members[a.guest], members[b.guest]), Why(interests=(), languages=()), 1
                 )
-                if (await state.claim("text", [Proposal(record, (a.id, b.id))]))[0] is not None:
+                if (await state.claim(TEXT, [Proposal(record, (a.id, b.id))]))[0] is not None:
                     began.add(record.id)
 
     async def watch() -> None:
@@ -353,13 +387,14 @@ async def test_nobody_is_ever_in_two_conversations(workers: Workers) -> None:
             # One script, so that it sees one instant.
             seen = await workers.raw.eval(
                 """local seen = {}
-                for _, key in ipairs(redis.call('KEYS', 'v:conversation:*')) do
+                for _, key in ipairs(redis.call('KEYS', KEYS[1] .. 'conversation:*')) do
                   if redis.call('HGET', key, 'state') == 'live' then
                     seen[#seen + 1] = redis.call('HGET', key, 'members')
                   end
                 end
                 return seen""",
-                0,
+                1,
+                workers.key(""),
             )
             seated = [guest for members in seen for guest in members.split()]
             assert len(seated) == len(set(seated))
@@ -375,13 +410,13 @@ async def test_nobody_is_ever_in_two_conversations(workers: Workers) -> None:
 async def test_one_worker_at_a_time_holds_the_round(workers: Workers) -> None:
     """Only the holder can give it back, and it runs out by itself."""
     one, two = await workers.started("one"), await workers.started("two")
-    assert await one.hold("text")
-    assert not await two.hold("text")
-    await two.release("text")
-    assert not await two.hold("text")
-    await one.release("text")
-    assert await two.hold("text")
-    assert 0 < await workers.raw.pttl("v:round:text") <= adapter.ROUND_LEASE_MS
+    assert await one.hold(TEXT)
+    assert not await two.hold(TEXT)
+    await two.release(TEXT)
+    assert not await two.hold(TEXT)
+    await one.release(TEXT)
+    assert await two.hold(TEXT)
+    assert 0 < await workers.raw.pttl(workers.key("round:text")) <= adapter.ROUND_LEASE_MS
 
 
 # --------------------------------------------------------------------------- leases
@@ -400,7 +435,7 @@ async def test_a_silent_worker_is_found_dead_once_and_its_guests_are_away(worker
     assert (await one.beat(b"{}")).dead == []
     assert await one.reap("brief") == [(a.id, record.id, {b.id: "one"})]
     assert await one.reap("brief") == []
-    assert (await one.waiting("text"))[0] == []
+    assert (await one.waiting(TEXT))[0] == []
     assert "brief" not in (await one.beat(b"{}")).stats
 
 
@@ -408,8 +443,8 @@ async def test_a_worker_that_was_only_asleep_takes_its_guests_back(workers: Work
     """Unless they have connected elsewhere meanwhile."""
     one, brief = await workers.started("one"), await workers.started("brief", lease_ms=500)
     record, (stays, epoch), (moves, other) = await seat(brief)
-    await workers.raw.delete("v:worker:brief")
-    await workers.raw.zadd("v:workers", {"brief": 1})
+    await workers.raw.delete(workers.key("worker:brief"))
+    await workers.raw.zadd(workers.key("workers"), {"brief": 1})
     assert (await one.beat(b"{}")).dead == ["brief"]
     await one.reap("brief")
     await one.connect(moves, None)
@@ -426,12 +461,12 @@ async def test_a_worker_that_asks_lives_before_its_first_beat(workers: Workers) 
     record, *_ = await seat(one, two)
     assert len(record.members) == 2
     (a, epoch), _ = await come(one), await come(two)
-    await workers.raw.delete("v:worker:one")
+    await workers.raw.delete(workers.key("worker:one"))
     ticket = await enter(one, a, epoch)
     b, epoch_b, other = await waits(two)
-    await workers.raw.delete("v:worker:two")
+    await workers.raw.delete(workers.key("worker:two"))
     await two.touch([(b.id, epoch_b)])
-    assert await two.claim("text", [Proposal(record_of(a, b), (ticket, other))]) == [{a.id: "one", b.id: "two"}]
+    assert await two.claim(TEXT, [Proposal(record_of(a, b), (ticket, other))]) == [{a.id: "one", b.id: "two"}]
     assert (await one.beat(b"{}")).reborn
 
 
@@ -453,10 +488,10 @@ async def test_memory_that_ran_out_is_told_apart_and_leaves_nothing_half_done(wo
     record, (a, epoch), (b, _) = await seat(one)
     (c, epoch_c, ticket_c), (d, _, ticket_d) = await waits(one), await waits(one)
     before = await workers.everything()
-    await workers.raw.config_set("maxmemory", 1)
+    await workers.raw.config_set("maxmemory", 1, **workers.everywhere)
     try:
         with pytest.raises(StateFull):
-            await one.claim("text", [Proposal(record_of(c, d), (ticket_c, ticket_d))])
+            await one.claim(TEXT, [Proposal(record_of(c, d), (ticket_c, ticket_d))])
         with pytest.raises(StateFull):
             await one.connect(new_guest(), None)
         with pytest.raises(StateFull):
@@ -464,15 +499,15 @@ async def test_memory_that_ran_out_is_told_apart_and_leaves_nothing_half_done(wo
         with pytest.raises(StateFull):
             await one.allow("guests:x", 3, 1000)
         assert await workers.everything() == before
-        await workers.raw.delete("v:worker:one")
+        await workers.raw.delete(workers.key("worker:one"))
         await one.beat(b"{}")
         assert (await one.touch([(a.id, epoch)]))[0].workers == {b.id: "one"}
         assert await one.end(record.id, a.id) == {b.id: "one"}
         await one.leave(d.id)
         assert await one.disconnect(c.id, epoch_c) == {}
     finally:
-        await workers.raw.config_set("maxmemory", 0)
-    assert (await one.waiting("text"))[0] == []
+        await workers.raw.config_set("maxmemory", 0, **workers.everywhere)
+    assert (await one.waiting(TEXT))[0] == []
 
 
 async def test_a_limit_counts_for_all_workers_and_begins_anew(workers: Workers) -> None:
@@ -498,22 +533,22 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     ended, (b, _), _ = await seat(two)
     await two.end(ended.id, b.id)
     await waits(one)
-    await one.hold("text")
+    await one.hold(TEXT)
     await one.allow("x", 1, 10_000)
     await one.touch([(a.id, 1), (b.id, 1)])
     await one.reap("two")
-    recorder = adapter.Recorders(workers.raw, "recorder")
+    recorder = adapter.Recorders(workers.keys(), "recorder")
     await recorder.beat(1, b"{}", [])
     assert await recorder.claim("recording") == "recorder"
-    ledger = adapter.Ledger(workers.raw)
+    ledger = adapter.Ledger(workers.keys())
     third, (c, _), _ = await seat(one)
-    for file in (new_id(), new_id()):
+    for file in (id_here(), id_here()):
         upload = Upload(file=file, guest=c.id, conversation=third.id, name="n", bytes=1, voice=False, expires_at=60_000)
         await ledger.begin(upload, 0, 1, 10, 100)
         await ledger.append(file, 0, 1, f"parts/{file}", now=0, give_up_at=1, check_at=1, most=9)
         assert await ledger.check(file, "token", 60_000) == 1
     await ledger.sweeps(60_000)
-    board = adapter.Board(workers.raw)
+    board = adapter.Board(workers.keys())
     await board.leave("one", b"text", 15_000)
     assert await board.read(["one", "two"]) == {"one": b"text"}
 
@@ -525,7 +560,7 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     assert without_end == {"workers", "stats", "waiting", "tickets", "recorders", "files"}
     seen = set()
     async for key in workers.raw.scan_iter(count=1000):
-        prefix, name = key.decode().split(":")[:2]
+        prefix, name = re.sub(r"\{.*?\}:", "", key.decode()).split(":")[:2]
         assert prefix == "v"
         assert name in documented, key
         seen.add(name)
@@ -537,11 +572,11 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
 # --------------------------------------------------------------------------- Redis away
 
 
-async def test_a_server_that_is_gone_shows_as_unavailable_and_back_as_before(workers: Workers) -> None:
+async def test_a_server_that_is_gone_shows_as_unavailable_and_back_as_before(single: Workers) -> None:
     """Within moments either way; nothing has to be restarted."""
     mortal = await MortalValkey().start()
     try:
-        state = workers.add("one", url=mortal.url)
+        state = single.add("one", url=mortal.url)
         await state.beat(b"{}")
         await mortal.kill()
         for ask in (state.ping(), state.beat(b"{}"), state.record(new_id()), state.connect(new_guest(), None)):
@@ -556,14 +591,14 @@ async def test_a_server_that_is_gone_shows_as_unavailable_and_back_as_before(wor
 # --------------------------------------------------------------------------- the bus
 
 
-def nothing() -> None:
+def nothing(cell: int) -> None:
     """What a test does on healing that does not ask about it."""
 
 
-async def test_notes_arrive_in_order_at_their_worker_alone(workers: Workers, valkey: PrivateValkey) -> None:
+async def test_notes_arrive_in_order_at_their_worker_alone(workers: Workers) -> None:
     """Two thousand of them, small and large, from two senders."""
-    clients = [connect(valkey.url) for _ in range(3)]
-    buses = [DirectedBus(client, f"w{n}") for n, client in enumerate(clients)]
+    buses = [DirectedBus(workers.keys(), f"w{n}") for n in range(3)]
+    about = id_here()
     heard: list[list[bytes]] = [[], [], []]
     for bus, ears in zip(buses, heard, strict=True):
         await bus.start(ears.append, nothing)
@@ -572,7 +607,7 @@ async def test_notes_arrive_in_order_at_their_worker_alone(workers: Workers, val
         for sender in (0, 1):
             note = b"%d %d " % (sender, number) + b"x" * (number % 7 * 1000)
             sent[sender].append(note)
-            buses[sender].send("w2", note)
+            buses[sender].send("w2", note, about)
         if number % 50 == 0:
             await asyncio.sleep(0)
     async with asyncio.timeout(10):
@@ -581,22 +616,21 @@ async def test_notes_arrive_in_order_at_their_worker_alone(workers: Workers, val
     for sender in (0, 1):
         assert [note for note in heard[2] if note.startswith(b"%d " % sender)] == sent[sender]
     assert heard[0] == heard[1] == []
-    for bus, client in zip(buses, clients, strict=True):
+    for bus in buses:
         await bus.stop()
-        await client.aclose()
 
 
-async def test_a_link_gone_dark_is_noticed_and_heals(workers: Workers) -> None:
+async def test_a_link_gone_dark_is_noticed_and_heals(single: Workers) -> None:
     """Open, yet silent: not ready within five seconds, and hearing again soon after the light returns."""
     mortal = await MortalValkey().start()
     link = await Link(mortal.port).start()
-    client, far = connect(f"redis://127.0.0.1:{link.port}"), connect(mortal.url)
-    ears, mouth = DirectedBus(client, "ears"), DirectedBus(far, "mouth")
+    ears = DirectedBus(single.keys(f"redis://127.0.0.1:{link.port}"), "ears")
+    mouth = DirectedBus(single.keys(mortal.url), "mouth")
     heard: list[bytes] = []
     healed: list[float] = []
     loop = asyncio.get_running_loop()
     try:
-        await ears.start(heard.append, lambda: healed.append(loop.time()))
+        await ears.start(heard.append, lambda _: healed.append(loop.time()))
         await mouth.start(heard.append, nothing)
         assert ears.healthy
         link.darken()
@@ -604,7 +638,7 @@ async def test_a_link_gone_dark_is_noticed_and_heals(workers: Workers) -> None:
             while ears.healthy:
                 await asyncio.sleep(0.02)
         assert mouth.healthy
-        mouth.send("ears", b"lost")
+        mouth.send("ears", b"lost", "")
         await asyncio.sleep(0.5)
         assert not ears.healthy
         link.lighten()
@@ -612,30 +646,27 @@ async def test_a_link_gone_dark_is_noticed_and_heals(workers: Workers) -> None:
             while not ears.healthy:
                 await asyncio.sleep(0.02)
         assert len(healed) == 2
-        mouth.send("ears", b"found")
+        mouth.send("ears", b"found", "")
         async with asyncio.timeout(2):
             while b"found" not in heard:
                 await asyncio.sleep(0.01)
     finally:
         for bus in (ears, mouth):
             await bus.stop()
-        for one in (client, far):
-            await one.aclose()
         await link.stop()
         await mortal.stop()
 
 
 async def test_mail_that_came_while_the_worker_slept_is_read_when_it_wakes(
-    workers: Workers, valkey: PrivateValkey
+    single: Workers,
 ) -> None:
     """For longer than the silence it would not bear awake: the link is not deaf, nobody looked."""
-    client = connect(valkey.url)
-    ears = DirectedBus(client, "ears", beat=0.1, silence=0.3)
+    ears = DirectedBus(single.keys(), "ears", beat=0.1, silence=0.3)
     heard: list[bytes] = []
     healed: list[None] = []
-    await ears.start(heard.append, lambda: healed.append(None))
+    await ears.start(heard.append, lambda _: healed.append(None))
     for number in range(3):
-        await workers.raw.publish("v:bus:ears", msgspec.msgpack.encode([b"%d" % number]))
+        await single.raw.spublish(single.key("bus:ears"), msgspec.msgpack.encode([b"%d" % number]))
         time.sleep(0.5)
         async with asyncio.timeout(2):
             while len(heard) <= number:
@@ -643,28 +674,26 @@ async def test_mail_that_came_while_the_worker_slept_is_read_when_it_wakes(
     assert heard == [b"0", b"1", b"2"]
     assert len(healed) == 1
     await ears.stop()
-    await client.aclose()
 
 
-async def test_a_bus_stops_at_once_whatever_is_under_way(workers: Workers, valkey: PrivateValkey) -> None:
+async def test_a_bus_stops_at_once_whatever_is_under_way(workers: Workers) -> None:
     """A cancellation that comes as something arrives is not lost."""
-    client = connect(valkey.url)
+    keys = workers.keys()
     for _ in range(30):
-        bus = DirectedBus(client, "one", beat=0.001)
+        bus = DirectedBus(keys, "one", beat=0.001)
         await bus.start(lambda note: None, nothing)
-        bus.send("two", b"x")
+        bus.send("two", b"x", id_here())
         await asyncio.sleep(0)
         async with asyncio.timeout(1):
             await bus.stop()
-    await client.aclose()
 
 
-async def test_fifty_broken_connections_leave_no_file_descriptor_behind(workers: Workers) -> None:
+async def test_fifty_broken_connections_leave_no_file_descriptor_behind(single: Workers) -> None:
     """The listener's and the commands' alike."""
     mortal = await MortalValkey().start()
-    client = connect(mortal.url)
-    state = State(client, "one", session_ms=SESSION_MS, lease_ms=LEASE_MS, recent_ms=0)
-    bus = DirectedBus(client, "one", beat=0.02)
+    keys = single.keys(mortal.url)
+    state = State(keys, "one", session_ms=SESSION_MS, lease_ms=LEASE_MS, recent_ms=0)
+    bus = DirectedBus(keys, "one", beat=0.02)
     try:
         await bus.start(lambda note: None, nothing)
         raw = redis.Redis.from_url(mortal.url)
@@ -676,7 +705,7 @@ async def test_fifty_broken_connections_leave_no_file_descriptor_behind(workers:
                 await state.beat(b"{}")
                 async with asyncio.timeout(5):
                     # The listener has to have noticed first.
-                    while len(await raw.pubsub_channels()) < 1:
+                    while len(await raw.pubsub_shardchannels()) < 1:
                         await asyncio.sleep(0.005)
 
         await cut(3)
@@ -688,18 +717,15 @@ async def test_fifty_broken_connections_leave_no_file_descriptor_behind(workers:
         await raw.aclose()
     finally:
         await bus.stop()
-        await client.aclose()
         await mortal.stop()
 
 
-async def test_what_is_not_sent_is_bounded(workers: Workers, valkey: PrivateValkey) -> None:
+async def test_what_is_not_sent_is_bounded(single: Workers) -> None:
     """A worker that cannot reach Redis drops notes and counts them, instead of growing."""
-    client = connect(valkey.url)
-    bus = DirectedBus(client, "one", most_unsent=1000)
+    bus = DirectedBus(single.keys(), "one", most_unsent=1000)
     for _ in range(5):
-        bus.send("two", b"x" * 300)
+        bus.send("two", b"x" * 300, "")
     assert bus.dropped == 2
-    await client.aclose()
 
 
 async def test_the_found_seat_is_what_the_port_promises(workers: Workers) -> None:

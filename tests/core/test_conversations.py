@@ -70,6 +70,12 @@ class Seats:
             return {}
         return {m.guest: self.places.get(m.guest, "") for m in record.members if m.guest != guest}
 
+    def cell(self, guest: str) -> int:
+        return 0
+
+    def new_guest(self) -> str:
+        return new_id()
+
     async def create(self, guest: Guest) -> None:
         await self._answer(None)
 
@@ -149,7 +155,7 @@ class Bus:
     def __init__(self) -> None:
         self.sent: list[tuple[str, notes.AnyNote]] = []
 
-    def send(self, worker: str, note: bytes) -> None:
+    def send(self, worker: str, note: bytes, about: str) -> None:
         self.sent.append((worker, notes.decode(note)))
 
 
@@ -387,12 +393,12 @@ async def test_a_departure_that_could_not_be_noted_is_noted_later(house: House) 
     await settled()
     assert house.seats.places[a.guest.id] == HERE
     house.seats.away = False
-    await house.rules.mark_departed()
+    await house.rules.mark_departed(0)
     assert house.seats.places[a.guest.id] == ""
     assert isinstance(line_b.told[-1], PartnerPresence)
     assert line_b.told[-1].state == "away"
     told = len(line_b.told)
-    await house.rules.mark_departed()
+    await house.rules.mark_departed(0)
     assert len(line_b.told) == told
 
 
@@ -405,7 +411,7 @@ async def test_a_departure_noted_late_does_not_undo_a_return(house: House) -> No
     await settled()
     house.seats.away = False
     await house.arrive(a.guest)
-    await house.rules.mark_departed()
+    await house.rules.mark_departed(0)
     assert house.seats.places[a.guest.id] == HERE
     assert [push.state for push in line_b.told if isinstance(push, PartnerPresence)] == ["here"]
 

@@ -81,11 +81,12 @@ class House:
     """Workers, two guests in a conversation, and everything files need."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.redis = connect(url)
+        self.redis = redis.Redis.from_url(url)
+        self.keys = connect(url)
         self.folder = folder
         self.blobs = DiskBlobs(folder)
         self.tokens = Tokens({"k1": b"k" * 40}, 7200)
-        self.state = State(self.redis, "worker", session_ms=7_200_000, lease_ms=60_000, recent_ms=0)
+        self.state = State(self.keys, "worker", session_ms=7_200_000, lease_ms=60_000, recent_ms=0)
         self.now = time.time_ns() // 1_000_000
         self.made: list[Files] = []
         self.a, self.b = self.guest(), self.guest()
@@ -100,6 +101,7 @@ class House:
         for files in self.made:
             await files.stop()
         await self.blobs.close()
+        await self.keys.aclose()
         await self.redis.aclose()
 
     def guest(self) -> Guest:
@@ -130,7 +132,7 @@ class House:
         rules = Rules(**{**told, **changed})
         spool = DiskSpool(self.blobs.spool)
         files = Files(
-            Ledger(self.redis), self.blobs, spool, workshop or Workshop(), scanner, self.tokens, Metrics(), rules,
+            Ledger(self.keys), self.blobs, spool, workshop or Workshop(), scanner, self.tokens, Metrics(), rules,
             lambda: self.now,
         )  # fmt: skip
         self.made.append(files)
@@ -211,7 +213,7 @@ async def refusal(work: Any) -> Refused:
 async def house(valkey: PrivateValkey, tmp_path: Path) -> AsyncIterator[House]:
     # What another test left to be swept is not this one's.
     raw = redis.Redis.from_url(valkey.url)
-    await raw.delete("v:files", "v:sweeping")
+    await raw.delete("v:{c0}:files", "v:sweeping")
     await raw.aclose()
     made = await House(valkey.url, tmp_path / "files").start()
     yield made
@@ -461,7 +463,7 @@ async def test_when_all_have_gone_the_bytes_go_with_the_next_sweep(house: House)
     house.now += HOUR_MS + 1000
     await house.sweep(files)
     assert house.lying() == []
-    assert await house.redis.zcard("v:files") == 0
+    assert await house.redis.zcard("v:{c0}:files") == 0
 
 
 async def test_a_lost_connection_leaves_nothing(house: House) -> None:
@@ -478,10 +480,10 @@ async def test_an_ended_conversation_is_known_as_long_as_it_has_files(house: Hou
     files = house.worker()
     await house.ready(files)
     await house.state.end(house.conversation, house.a.id)
-    assert await house.redis.pttl(f"v:conversation:{house.conversation}") > DAY_MS - 60_000
+    assert await house.redis.pttl(f"v:{{c0}}:conversation:{house.conversation}") > DAY_MS - 60_000
     without = await house.meet(house.guest(), c := house.guest())
     await house.state.end(without, c.id)
-    assert await house.redis.pttl(f"v:conversation:{without}") <= HOUR_MS
+    assert await house.redis.pttl(f"v:{{c0}}:conversation:{without}") <= HOUR_MS
 
 
 async def test_what_redis_has_lost_is_gone_and_swept(house: House) -> None:
@@ -492,7 +494,7 @@ async def test_what_redis_has_lost_is_gone_and_swept(house: House) -> None:
     await files.append(house.a, half, 0, pieces(b"12345"))
     record = await house.state.record(house.conversation)
     for key in await house.redis.keys("v:*"):
-        if house.conversation.encode() in key or key.split(b":")[1].startswith(b"file"):
+        if house.conversation.encode() in key or key.split(b":")[2].startswith(b"file"):
             await house.redis.delete(key)
     assert (await house.state.connect(house.b, record)).record == record
     assert not await house.sees(files, house.b, file)
@@ -647,7 +649,7 @@ async def test_who_has_lost_the_lease_of_a_check_removes_nothing(house: House, m
 
 async def test_a_part_that_is_added_twice_counts_once(house: House) -> None:
     """As when the answer was lost on the way and the client of Redis asks again."""
-    ledger = Ledger(house.redis)
+    ledger = Ledger(house.keys)
     file = await house.begin(house.worker(), 10)
     told = {"now": house.now, "give_up_at": house.now + 1000, "check_at": house.now + 1000, "most": 64}
     for _ in range(2):

@@ -348,7 +348,7 @@ async def test_a_call_that_nobody_changed_yet_is_put_back_as_well(tmp_path: Path
         conversation = await meet(a, b, mode="video")
         await emptied(service)
         async with redis.from_url(service.valkey.url) as raw, asyncio.timeout(10):
-            while await raw.hget(f"v:conversation:{conversation}", "call_version") is None:
+            while await raw.hget(f"v:{{c0}}:conversation:{conversation}", "call_version") is None:
                 await asyncio.sleep(0.05)
         await a.hang_up()
         state = await a.connect((await service.add()).url, claim=a.claim)
@@ -365,7 +365,7 @@ async def test_an_older_state_that_was_put_back_ends_the_call(tmp_path: Path, re
         a, b = await arrive(service.workers[0].url), await arrive((await service.add()).url)
         pair = Pair(a, b, await meet(a, b))
         call_id = await pair.call("clear")
-        key = f"v:conversation:{pair.conversation}"
+        key = f"v:{{c0}}:conversation:{pair.conversation}"
         async with redis.from_url(service.valkey.url) as raw:
             before = await raw.hgetall(key)
             await pair.ask(a, "call:set", callId=call_id, rung="voice")

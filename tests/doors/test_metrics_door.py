@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+import redis.asyncio as redis
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from rig import Guest, Service, Worker, arrive, free_port, meet, promtool
-from visavis.adapters.redis import connect
 from wire import Polls, Wire, auth_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -54,7 +54,7 @@ async def two(tmp_path: Path) -> AsyncIterator[Service]:
 
 async def forget(service: Service) -> None:
     """As a Redis that restarts empty."""
-    client = connect(service.valkey.url)
+    client = redis.Redis.from_url(service.valkey.url)
     await client.flushall()
     await client.aclose()
 

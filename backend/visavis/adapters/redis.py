@@ -1,10 +1,14 @@
 """Redis: seats, the waiting pool, leases and limits, and the directed bus between workers.
 
-Hides keys, scripts and reconnecting. Every change that must not be seen half done is one Lua script
-(`lua/`, each put behind the prelude); scripts reload by themselves after SCRIPT FLUSH. Redis going away
-shows as StateUnavailable; what the bus loses meanwhile is healed by its users.
+Hides keys, scripts, cells and reconnecting. Every change that must not be seen half done is one Lua script (`lua/`,
+each put behind the prelude); a script is sent anew to a server that has lost it. Redis going away shows as
+StateUnavailable; what the bus loses meanwhile is healed by its users. Which server has a key is `topology`'s to know.
 
-Keys, all under `v:`, all with a TTL or named reason:
+A *cell* is a part of the guests, with the conversations and files they have with each other. All keys of a cell begin
+with its hash tag, so that a script finds them on one server; KEYS[1] is what they begin with. Without a Redis Cluster
+there is one cell, `v:{c0}:`.
+
+Keys of a cell, all with a TTL or named reason:
   guest:{id}          hash: epoch, worker, away, conversation, stays, pool, ticket (session TTL, sliding); `stays`
                       is an ended conversation that the guest has not gone from yet
   conversation:{id}   hash: state, members, record, call, call_version, gone, files_until (session TTL while live, after
@@ -12,15 +16,11 @@ Keys, all under `v:`, all with a TTL or named reason:
   at:{worker}         set: guests connected there (session TTL)
   worker:{worker}     the lease itself (lease TTL)
   workers             sorted set: worker by expiry (members leave when found expired)
-  stats               hash: worker's statistics (fields leave with the worker)
+  stats               hash: worker's statistics, in the first cell only (fields leave with the worker)
   waiting:{mode}      sorted set: guest by arrival (members leave with the connection or its worker)
   tickets:{mode}      hash: guest's ticket (as above)
   round:{mode}        who runs the pool's round (2 s)
   met:{guest}         sorted set: recent partners (TTL of the setting)
-  limit:{name}        counters (their window)
-  recorders           sorted set: recorder by expiry (members leave when found expired)
-  recorder:{id}       hash: places, load (lease TTL)
-  made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
   file:{id}           hash: guest, conversation, name, bytes, voice, expires_at, phase, offset, parts, count, since,
                       tries, problem, limit, shared, checked_by (TTL of an hour more than it is kept)
   files               sorted set: file by when it is due, by the workers' clocks (members leave with the file's bytes)
@@ -28,25 +28,36 @@ Keys, all under `v:`, all with a TTL or named reason:
   files_in:{talk}     set: files of a conversation (TTL of an hour more than the last)
   begun:{guest}       list: when uploads were begun, newest first (TTL of a minute)
   checking:{file}     who checks the file (lease TTL)
+
+Keys of the recorders, which begin with `v:{recorders}:`:
+  recorders           sorted set: recorder by expiry (members leave when found expired)
+  recorder:{id}       hash: places, load (lease TTL)
+  made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
+
+Keys that stand alone, wherever they come to lie, as `v:` and:
+  limit:{name}        counters (their window)
   sweeping            who sweeps (TTL until the next sweep)
   metrics:{worker}    its metrics, compressed (TTL of 15 s)
 """
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.asyncio.client import PubSub
+from redis.crc import key_slot
+from redis.exceptions import NoScriptError, RedisError
 
+from visavis.adapters.topology import Servers, servers
 from visavis.contract import Mode, Refused, SharedFile
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
@@ -58,6 +69,7 @@ from visavis.core.ports import (
     Member,
     Meter,
     Proposal,
+    Queue,
     Record,
     StateFull,
     StateUnavailable,
@@ -68,6 +80,8 @@ from visavis.core.ports import (
 from visavis.core.tally import Unread
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 _LUA = Path(__file__).parent / "lua"
 # A script that frees memory or only marks things must run when memory is full, and so must the lease, without
@@ -97,30 +111,117 @@ class _Waiting(msgspec.Struct, frozen=True, array_like=True):
 _waiting = msgspec.msgpack.Decoder(_Waiting)
 
 
-def _scripts(client: "redis.Redis") -> dict[str, AsyncScript]:
-    """Every script, behind the prelude; one is sent to Redis when it is first called."""
-    prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
-    made: dict[str, AsyncScript] = {}
-    for path in _LUA.glob("*.lua"):
-        if path.stem != "prelude":
-            flags = " flags=allow-oom" if path.stem in _ALLOW_OOM else ""
-            made[path.stem] = client.register_script(f"#!lua{flags}\n{prelude}\n{path.read_text(encoding='utf-8')}")
-    return made
+SLOTS = 16384
+"""Of a Redis Cluster."""
 
 
-def connect(url: str) -> "redis.Redis":
-    """A client for commands: bounded pool that waits, short time-outs, no pickle anywhere."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        max_connections=32,
-        timeout=2,
-        socket_timeout=2,
-        socket_connect_timeout=2,
-        retry=Retry(ExponentialBackoff(cap=0.1, base=0.02), 2),
-        retry_on_error=[redis.BusyLoadingError],
-    )
-    # Owned by the client, which closes it with itself.
-    return redis.Redis.from_pool(pool)
+class Keyspace:
+    """Where every key is: the cell of an id, what the keys of a cell begin with, and the servers that have them."""
+
+    def __init__(self, at: Servers, cells: int, meter: Meter | None) -> None:
+        meter = meter or Unread()
+        self._answers = meter.durations("redis")
+        self._away = meter.tally("redis_errors", kind="away")
+        self._full = meter.tally("redis_errors", kind="full")
+        self._servers = at
+        self.cells = cells
+        self._prefixes = [f"v:{{{tag}}}:" for tag in _tags(cells)]
+        self.recorders = "v:{recorders}:"
+        prelude = (_LUA / "prelude.lua").read_text(encoding="utf-8")
+        self._scripts: dict[str, tuple[str, str]] = {}
+        for path in _LUA.glob("*.lua"):
+            if path.stem != "prelude":
+                flags = " flags=allow-oom" if path.stem in _ALLOW_OOM else ""
+                text = f"#!lua{flags}\n{prelude}\n{path.read_text(encoding='utf-8')}"
+                # Redis's own name for it.
+                self._scripts[path.stem] = (text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    def cell(self, id: str) -> int:
+        """The cell of a guest, a conversation or a file."""
+        return zlib.crc32(id.encode()) % self.cells if self.cells > 1 else 0
+
+    def prefix(self, cell: int) -> str:
+        """What the keys of a cell begin with."""
+        return self._prefixes[cell]
+
+    def of(self, id: str) -> str:
+        """What the keys of this id's cell begin with."""
+        return self._prefixes[self.cell(id)]
+
+    def new_id(self, cell: int) -> str:
+        """A new id that falls into this cell."""
+        while self.cell(made := new_id()) != cell:
+            pass
+        return made
+
+    async def run(self, script: str, key: str, *args: str | int | bytes) -> Any:
+        """Run a script where `key` is, its KEYS[1]: a prefix, or the only key it uses.
+
+        Raises StateUnavailable, StateFull.
+        """
+        text, name = self._scripts[script]
+
+        async def call(node: "redis.Redis") -> Any:
+            try:
+                return await node.evalsha(name, 1, key, *args)
+            except NoScriptError:
+                return await node.eval(text, 1, key, *args)
+
+        return await self.ask(key, call)
+
+    async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]]) -> Any:
+        """What a command about this key, and others with its hash tag, gives. Raises StateUnavailable, StateFull."""
+        began = time.monotonic()
+        try:
+            answer = await self._servers.ask(key, command)
+        except StateFull:
+            self._full.n += 1
+            raise
+        except StateUnavailable:
+            self._away.n += 1
+            raise
+        self._answers.add(time.monotonic() - began)
+        return answer
+
+    @property
+    def servers(self) -> Servers:
+        """Where they are, for who listens."""
+        return self._servers
+
+    async def aclose(self) -> None:
+        """Let go of every connection."""
+        await self._servers.aclose()
+
+
+def connect(url: str, cells: int = 1, meter: Meter | None = None) -> Keyspace:
+    """The keys behind a REDIS_URL. Raises ValueError, which says what is wrong with it."""
+    return Keyspace(servers(url, cells), cells, meter)
+
+
+async def _as_far_as_possible(*questions: Coroutine[Any, Any, Answer]) -> list[Answer | None]:
+    """The answers, None where there is none. Raises StateUnavailable only if there are none at all."""
+    answers: list[Answer | None] = []
+    failures: list[BaseException] = []
+    for found in await asyncio.gather(*questions, return_exceptions=True):
+        if isinstance(found, BaseException):
+            if not isinstance(found, StateUnavailable) or len(failures) + 1 == len(questions):
+                raise found
+            failures.append(found)
+            answers.append(None)
+        else:
+            answers.append(found)
+    return answers
+
+
+def _tags(cells: int) -> list[str]:
+    """A hash tag for each cell, in slots that are as far from each other as can be: servers get equal shares."""
+    if cells == 1:
+        return ["c0"]
+    tags = []
+    for cell in range(cells):
+        first, end = cell * SLOTS // cells, (cell + 1) * SLOTS // cells
+        tags.append(next(tag for n in range(SLOTS * 100) if first <= key_slot((tag := f"c{cell}.{n}").encode()) < end))
+    return tags
 
 
 _CANARY = b"\xc1"
@@ -136,75 +237,56 @@ def _workers(flat: Sequence[bytes]) -> Workers:
     return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
 
-class _Asking:
-    """Asks Redis, counts what goes wrong and times what does not."""
-
-    def __init__(self, meter: Meter | None) -> None:
-        meter = meter or Unread()
-        self._answers = meter.durations("redis")
-        self._away = meter.tally("redis_errors", kind="away")
-        self._full = meter.tally("redis_errors", kind="full")
-
-    async def __call__(self, command: Awaitable[Any]) -> Any:
-        """The answer. Raises StateFull, StateUnavailable."""
-        began = time.monotonic()
-        try:
-            answer = await command
-        except OutOfMemoryError as error:
-            self._full.n += 1
-            raise StateFull from error
-        except (RedisError, OSError, TimeoutError) as error:
-            self._away.n += 1
-            raise StateUnavailable(f"{type(error).__name__}: {error}") from error
-        self._answers.add(time.monotonic() - began)
-        return answer
-
-
 class State:
     """Seats, Lease and Pool of `core.ports`, for one worker."""
 
-    def __init__(
-        self,
-        client: "redis.Redis",
-        worker: str,
-        *,
-        session_ms: int,
-        lease_ms: int,
-        recent_ms: int,
-        meter: Meter | None = None,
-    ) -> None:
-        self._redis = client
+    def __init__(self, keys: Keyspace, worker: str, *, session_ms: int, lease_ms: int, recent_ms: int) -> None:
+        self._keys = keys
         self._worker = worker
         self._session_ms = session_ms
         self._lease_ms = lease_ms
         self._recent_ms = recent_ms
         self._token = new_id()
-        self._scripts = _scripts(client)
-        self._ask = _Asking(meter)
+        self._up = [True] * keys.cells
+        """Which cells took the last beat."""
 
-    async def _run(self, script: str, *args: str | int | bytes) -> Any:
-        return await self._ask(self._scripts[script](args=args))
+    @property
+    def cells(self) -> int:
+        return self._keys.cells
+
+    async def _run(self, script: str, about: str, *args: str | int | bytes) -> Any:
+        return await self._keys.run(script, self._keys.of(about), about, *args)
 
     async def ping(self) -> None:
         """Prove that Redis answers."""
-        await self._ask(self._redis.ping())
+        await self._keys.ask(self._keys.prefix(0), lambda node: node.ping())
 
     # ------------------------------------------------------------------ seats
 
-    async def create(self, guest: Guest) -> None:
-        key = f"v:guest:{guest.id}"
+    def cell(self, guest: str) -> int:
+        return self._keys.cell(guest)
 
-        async def begin() -> None:
-            async with self._redis.pipeline(transaction=True) as batch:
+    def new_guest(self) -> str:
+        made = new_id()
+        while any(self._up) and not self._up[self.cell(made)]:
+            made = new_id()
+        return made
+
+    async def create(self, guest: Guest) -> None:
+        key = f"{self._keys.of(guest.id)}guest:{guest.id}"
+
+        async def begin(node: "redis.Redis") -> None:
+            async with node.pipeline(transaction=True) as batch:
                 batch.hset(key, "epoch", 0)
                 batch.pexpire(key, self._session_ms)
                 await batch.execute()
 
-        await self._ask(begin())
+        await self._keys.ask(key, begin)
 
     async def connect(self, guest: Guest, claim: Record | None) -> Connected:
         claimed: tuple[str, str, bytes] = ("", "", b"")
-        if claim is not None:
+        # One from before the number of cells was changed can be kept nowhere.
+        if claim is not None and len({self.cell(one) for one in (claim.id, *(m.guest for m in claim.members))}) == 1:
             claimed = (claim.id, " ".join(m.guest for m in claim.members), _pack(claim))
         epoch, before, record, places, version, call = await self._run(
             "connect", guest.id, self._worker, self._lease_ms, self._session_ms, *claimed
@@ -221,7 +303,8 @@ class State:
         if not guests:
             return []
         flat: list[str | int] = [value for pair in guests for value in pair]
-        answers = await self._run("touch", self._worker, self._lease_ms, self._session_ms, *flat)
+        prefix = self._keys.of(guests[0][0])
+        answers = await self._keys.run("touch", prefix, self._worker, self._lease_ms, self._session_ms, *flat)
         return [
             Touched(guest, state.decode(), conversation.decode(), bool(searching), _workers(places), int(call))
             for (guest, _), (state, conversation, searching, places, call) in zip(guests, answers, strict=True)
@@ -242,13 +325,15 @@ class State:
         return None if places is None else _workers(places)
 
     async def record(self, conversation: str, *, live: bool = False) -> Record | None:
-        state, record = await self._ask(self._redis.hmget(f"v:conversation:{conversation}", "state", "record"))
+        key = f"{self._keys.of(conversation)}conversation:{conversation}"
+        state, record = await self._keys.ask(key, lambda node: node.hmget(key, "state", "record"))
         if record is None or (live and state != b"live"):
             return None
         return _record.decode(record)
 
     async def call(self, conversation: str) -> bytes | None:
-        found: bytes | None = await self._ask(self._redis.hget(f"v:conversation:{conversation}", "call"))
+        key = f"{self._keys.of(conversation)}conversation:{conversation}"
+        found: bytes | None = await self._keys.ask(key, lambda node: node.hget(key, "call"))
         return found
 
     async def swap_call(self, conversation: str, before: int, after: int, state: bytes) -> bytes | None:
@@ -260,60 +345,82 @@ class State:
         return None if outcome == b"ok" else outcome
 
     async def recent(self, guest: str) -> list[str]:
-        met = await self._ask(self._redis.zrange(f"v:met:{guest}", -100, -1))
+        key = f"{self._keys.of(guest)}met:{guest}"
+        met = await self._keys.ask(key, lambda node: node.zrange(key, -100, -1))
         return [one.decode() for one in met]
 
     # ------------------------------------------------------------------ lease
 
-    async def beat(self, stats: bytes) -> Beat:
-        reborn, dead, flat = await self._run("beat", self._worker, self._lease_ms, stats)
+    async def beat(self, stats: bytes, cell: int = 0) -> Beat:
+        # In one place, or nobody could read them at once.
+        told = stats if cell == 0 else b""
+        try:
+            reborn, dead, flat = await self._keys.run(
+                "beat", self._keys.prefix(cell), self._worker, self._lease_ms, told
+            )
+        except StateUnavailable:
+            self._up[cell] = False
+            raise
+        self._up[cell] = True
         return Beat(
             {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)},
             [worker.decode() for worker in dead],
             bool(reborn),
         )
 
-    async def reap(self, worker: str) -> list[tuple[str, str, Workers]]:
+    async def reap(self, worker: str, cell: int = 0) -> list[tuple[str, str, Workers]]:
         found: list[tuple[str, str, Workers]] = []
         left = 1
         while left:
-            left, answers = await self._run("reap", worker, REAPED_AT_ONCE)
+            left, answers = await self._keys.run("reap", self._keys.prefix(cell), worker, REAPED_AT_ONCE)
             found += [
                 (guest.decode(), conversation.decode(), _workers(places)) for guest, conversation, places in answers
             ]
         return found
 
     async def resign(self) -> None:
-        async def leave() -> None:
-            async with self._redis.pipeline(transaction=True) as batch:
-                batch.zrem("v:workers", self._worker)
-                batch.hdel("v:stats", self._worker)
-                batch.delete(f"v:worker:{self._worker}")
-                await batch.execute()
+        async def leave(prefix: str) -> None:
+            async def forget(node: "redis.Redis") -> None:
+                async with node.pipeline(transaction=True) as batch:
+                    batch.zrem(f"{prefix}workers", self._worker)
+                    batch.hdel(f"{prefix}stats", self._worker)
+                    batch.delete(f"{prefix}worker:{self._worker}")
+                    await batch.execute()
 
-        await self._ask(leave())
+            await self._keys.ask(prefix, forget)
+
+        left = [leave(self._keys.prefix(cell)) for cell in range(self.cells)]
+        for outcome in await asyncio.gather(*left, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     # ------------------------------------------------------------------ pool
 
-    async def enter(self, mode: Mode, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
+    def queue(self, guest: str, mode: Mode) -> Queue:
+        return Queue(mode, self.cell(guest))
+
+    def new_conversation(self, queue: Queue) -> str:
+        return self._keys.new_id(queue.cell)
+
+    async def enter(self, queue: Queue, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
         packed = _pack(_Waiting(ticket, member))
         outcome, since = await self._run(
-            "enter", ticket.guest, self._worker, self._lease_ms, epoch, mode, ticket.id, packed
+            "enter", ticket.guest, self._worker, self._lease_ms, epoch, queue.mode, ticket.id, packed
         )
         return outcome.decode(), int(since)
 
     async def leave(self, guest: str) -> None:
         await self._run("leave", guest)
 
-    async def hold(self, mode: Mode) -> bool:
-        held = await self._ask(self._redis.set(f"v:round:{mode}", self._token, nx=True, px=ROUND_LEASE_MS))
-        return bool(held)
+    async def hold(self, queue: Queue) -> bool:
+        key = f"{self._keys.prefix(queue.cell)}round:{queue.mode}"
+        return bool(await self._keys.ask(key, lambda node: node.set(key, self._token, nx=True, px=ROUND_LEASE_MS)))
 
-    async def release(self, mode: Mode) -> None:
-        await self._run("release", mode, self._token)
+    async def release(self, queue: Queue) -> None:
+        await self._keys.run("release", self._keys.prefix(queue.cell), queue.mode, self._token)
 
-    async def waiting(self, mode: Mode) -> tuple[list[Ticket], dict[str, Member], int]:
-        time, *flat = await self._run("waiting", mode, TICKETS_READ)
+    async def waiting(self, queue: Queue) -> tuple[list[Ticket], dict[str, Member], int]:
+        time, *flat = await self._keys.run("waiting", self._keys.prefix(queue.cell), queue.mode, TICKETS_READ)
         tickets: list[Ticket] = []
         members: dict[str, Member] = {}
         for i in range(0, len(flat), 3):
@@ -323,7 +430,7 @@ class State:
                 members[found.ticket.guest] = found.member
         return tickets, members, int(time)
 
-    async def claim(self, mode: Mode, proposals: Sequence[Proposal]) -> list[Workers | None]:
+    async def claim(self, queue: Queue, proposals: Sequence[Proposal]) -> list[Workers | None]:
         outcomes: list[Workers | None] = []
         for start in range(0, len(proposals), CLAIMED_AT_ONCE):
             some = proposals[start : start + CLAIMED_AT_ONCE]
@@ -332,7 +439,8 @@ class State:
                 args += [proposal.record.id, _pack(proposal.record)]
                 for member, ticket in zip(proposal.record.members, proposal.tickets, strict=True):
                     args += [member.guest, ticket]
-            answers = await self._run("claim", self._session_ms, self._recent_ms, mode, *args)
+            prefix = self._keys.prefix(queue.cell)
+            answers = await self._keys.run("claim", prefix, self._session_ms, self._recent_ms, queue.mode, *args)
             for proposal, places in zip(some, answers, strict=True):
                 if places is None:
                     outcomes.append(None)
@@ -345,20 +453,21 @@ class State:
 
     async def allow(self, name: str, limit: int, window_ms: int) -> int:
         """Count one against a limit shared by all workers; 0 if within it, else ms until it starts afresh."""
-        return int(await self._run("allow", name, limit, window_ms))
+        return int(await self._keys.run("allow", f"v:limit:{name}", limit, window_ms))
 
 
 class DirectedBus:
-    """Notes between workers over pub/sub: each worker listens on a channel of its own, and only there.
+    """Notes between workers over sharded pub/sub: each worker listens on channels of its own, and only there.
 
-    All notes of one turn of the event loop go out in one pipeline, a message per worker. A canary that the
-    worker sends to itself every second tells a deaf link from a quiet one: after `silence` seconds without
-    it the listener reconnects, and `healthy` is False meanwhile.
+    There is one channel for each cell, on the cell's own server: what is not to be heard with a server that is away
+    is about nobody but the guests it has. All notes of one turn of the event loop go out in one message per worker and
+    cell. A canary that the worker sends to itself every second tells a deaf link from a quiet one: after `silence`
+    seconds without it the listener reconnects.
     """
 
     def __init__(
         self,
-        client: "redis.Redis",
+        keys: Keyspace,
         worker: str,
         *,
         beat: float = 1.0,
@@ -367,35 +476,77 @@ class DirectedBus:
         meter: Meter | None = None,
     ) -> None:
         meter = meter or Unread()
-        self._lag = meter.durations("bus_lag")
-        self._sent = meter.tally("bus_notes_sent")
-        self._dropped = meter.tally("bus_notes_dropped")
-        self._reconnects = meter.tally("bus_reconnects")
-        self._redis = client
+        self._keys = keys
+        self._silence = silence
+        common = _Common(meter, most_unsent)
+        self._lines = [
+            _Line(keys.servers, keys.prefix(cell), worker, beat, silence, common) for cell in range(keys.cells)
+        ]
+        self._common = common
+
+    @property
+    def healthy(self) -> bool:
+        """Whether this worker is heard, in half of the cells at least: see Liveness."""
+        return sum(line.healthy for line in self._lines) * 2 >= len(self._lines)
+
+    @property
+    def dropped(self) -> int:
+        """Notes that were not sent, or lost with the link."""
+        return int(self._common.dropped.n)
+
+    async def start(self, receive: Callable[[bytes], None], healed: Callable[[int], None]) -> None:
+        """Begin to listen; returns once the channels are heard, raises StateUnavailable if most are not.
+
+        `receive` gets each note; `healed` is called with a cell whenever its channel is heard again.
+        """
+        listening = [line.start(receive, partial(healed, cell)) for cell, line in enumerate(self._lines)]
+        waiting = [asyncio.create_task(event.wait()) for event in listening]
+        await asyncio.wait(waiting, timeout=self._silence)
+        await tasks.end(waiting)
+        if not self.healthy:
+            await self.stop()
+            raise StateUnavailable("the bus is not heard")
+
+    async def stop(self) -> None:
+        """Send what is unsent, then stop."""
+        await asyncio.gather(*(line.stop() for line in self._lines))
+
+    def send(self, worker: str, note: bytes, about: str) -> None:
+        self._lines[self._keys.cell(about)].send(worker, note)
+
+
+class _Common:
+    """What the lines of a bus share: its counts, and the bytes they may yet keep unsent."""
+
+    def __init__(self, meter: Meter, room: int) -> None:
+        self.room = room
+        self.lag = meter.durations("bus_lag")
+        self.sent = meter.tally("bus_notes_sent")
+        self.dropped = meter.tally("bus_notes_dropped")
+        self.reconnects = meter.tally("bus_reconnects")
+
+
+class _Line:
+    """The bus of one cell."""
+
+    def __init__(self, at: Servers, prefix: str, worker: str, beat: float, silence: float, common: _Common) -> None:
+        self._servers = at
+        self._prefix = prefix
         self._worker = worker
         self._beat = beat
         self._silence = silence
-        self._most_unsent = most_unsent
+        self._common = common
         self._unsent: dict[str, list[bytes]] = {}
         self._unsent_bytes = 0
         self._wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.healthy = False
 
-    @property
-    def dropped(self) -> int:
-        """Notes that were not sent, or lost with the link."""
-        return int(self._dropped.n)
+    def _channel(self, worker: str) -> str:
+        return f"{self._prefix}bus:{worker}"
 
-    @staticmethod
-    def _channel(worker: str) -> str:
-        return f"v:bus:{worker}"
-
-    async def start(self, receive: Callable[[bytes], None], healed: Callable[[], None]) -> None:
-        """Begin to listen; returns once the channel is heard, raises StateUnavailable if it is not.
-
-        `receive` gets each note; `healed` is called whenever the channel is heard again.
-        """
+    def start(self, receive: Callable[[bytes], None], healed: Callable[[], None]) -> asyncio.Event:
+        """Begin to listen; the event is set once the channel is heard."""
         loop = asyncio.get_running_loop()
         listening = asyncio.Event()
         self._tasks = [
@@ -403,39 +554,41 @@ class DirectedBus:
             loop.create_task(self._speak()),
             loop.create_task(self._sing()),
         ]
-        try:
-            await asyncio.wait_for(listening.wait(), self._silence)
-        except TimeoutError:
-            await self.stop()
-            raise StateUnavailable("the bus is not heard") from None
+        return listening
 
     async def stop(self) -> None:
         """Send what is unsent, then stop."""
-        if self._unsent and not self._tasks[1].done():
+        if self._unsent and self._tasks and not self._tasks[1].done():
             try:
                 await asyncio.wait_for(self._flush(), 1)
-            except (RedisError, OSError, TimeoutError):
+            except (StateUnavailable, TimeoutError):
                 log.warning("bus_notes_lost_at_stop")
         await tasks.end(self._tasks)
 
     def send(self, worker: str, note: bytes) -> None:
-        if self._unsent_bytes + len(note) > self._most_unsent:
-            self._dropped.n += 1
+        if len(note) > self._common.room:
+            self._common.dropped.n += 1
             return
-        self._sent.n += 1
+        self._common.sent.n += 1
         self._unsent.setdefault(worker, []).append(note)
         self._unsent_bytes += len(note)
+        self._common.room -= len(note)
         self._wanted.set()
 
     async def _flush(self) -> None:
+        self._common.room += self._unsent_bytes
         unsent, self._unsent, self._unsent_bytes = self._unsent, {}, 0
-        try:
-            async with self._redis.pipeline(transaction=False) as batch:
+
+        async def publish(node: "redis.Redis") -> None:
+            async with node.pipeline(transaction=False) as batch:
                 for worker, notes in unsent.items():
-                    batch.publish(self._channel(worker), _pack(notes))
+                    batch.spublish(self._channel(worker), _pack(notes))
                 await batch.execute()
+
+        try:
+            await self._servers.ask(self._prefix, publish)
         except BaseException:
-            self._dropped.n += sum(map(len, unsent.values()))
+            self._common.dropped.n += sum(map(len, unsent.values()))
             raise
 
     async def _speak(self) -> None:
@@ -444,8 +597,8 @@ class DirectedBus:
             self._wanted.clear()
             try:
                 await self._flush()
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("bus_notes_lost", extra={"why": type(error).__name__})
+            except StateUnavailable as error:
+                log.warning("bus_notes_lost", extra={"why": str(error)})
             except Exception:
                 log.exception("bus_notes_lost")
 
@@ -457,99 +610,113 @@ class DirectedBus:
     async def _listen(
         self, listening: asyncio.Event, receive: Callable[[bytes], None], healed: Callable[[], None]
     ) -> None:
-        decoder = msgspec.msgpack.Decoder(list[bytes])
         while True:
-            ears = self._redis.pubsub()
+            ears: PubSub | None = None
+            error: Exception | None = None
             try:
-                await asyncio.wait_for(ears.subscribe(self._channel(self._worker)), self._silence)
-                # Counted in looks, not by the clock: that runs on while this process sleeps, and its mail waits.
-                looks = _LOOKS
-                while looks:
-                    message = await ears.get_message(timeout=self._silence / _LOOKS)
-                    if message is None:
-                        looks -= 1
-                        continue
-                    looks = _LOOKS
-                    if message["type"] != "message":
-                        self.send(self._worker, _canary())
-                        continue
-                    if not self.healthy:
-                        self.healthy = True
-                        listening.set()
-                        healed()
-                    for note in decoder.decode(message["data"]):
-                        if note[:1] == _CANARY:
-                            self._lag.add(time.monotonic() - float(note[1:]))
-                        else:
-                            receive(note)
-                log.warning("bus_silent")
-            except (RedisError, OSError, TimeoutError) as error:
+                ears = (await self._servers.owner(self._prefix)).pubsub()
+                await asyncio.wait_for(ears.ssubscribe(self._channel(self._worker)), self._silence)
+                await self._hear(ears, listening, receive, healed)
+            except (RedisError, OSError, TimeoutError) as lost:
+                error = lost
                 log.warning("bus_lost", extra={"why": type(error).__name__})
             except Exception:
                 log.exception("bus_note_failed")
             finally:
                 self.healthy = False
-                with contextlib.suppress(RedisError, OSError, TimeoutError):
-                    await asyncio.wait_for(ears.aclose(), 1)  # type: ignore[no-untyped-call]  # untyped upstream
-            self._reconnects.n += 1
-            await asyncio.sleep(0.1)
+                if ears is not None:
+                    with contextlib.suppress(RedisError, OSError, TimeoutError):
+                        await asyncio.wait_for(ears.aclose(), 1)  # type: ignore[no-untyped-call]  # untyped upstream
+            self._common.reconnects.n += 1
+            await self._servers.learn(error or TimeoutError(), 0.1)
+
+    async def _hear(
+        self, ears: PubSub, listening: asyncio.Event, receive: Callable[[bytes], None], healed: Callable[[], None]
+    ) -> None:
+        """Returns once nothing has been heard for too long, or the server has another owner for the channel."""
+        decoder = msgspec.msgpack.Decoder(list[bytes])
+        # Counted in looks, not by the clock: that runs on while this process sleeps, and its mail waits.
+        looks = _LOOKS
+        while looks:
+            message = await ears.get_message(timeout=self._silence / _LOOKS)
+            if message is None:
+                looks -= 1
+                continue
+            looks = _LOOKS
+            if message["type"] == "sunsubscribe":
+                return
+            if message["type"] != "smessage":
+                self.send(self._worker, _canary())
+                continue
+            if not self.healthy:
+                self.healthy = True
+                listening.set()
+                healed()
+            for note in decoder.decode(message["data"]):
+                if note[:1] == _CANARY:
+                    self._common.lag.add(time.monotonic() - float(note[1:]))
+                else:
+                    receive(note)
+        log.warning("bus_silent")
 
 
 class Recorders:
     """Recorders and RecorderLease of `core.ports`: which recorders there are, and who has a place at them."""
 
-    def __init__(
-        self, client: "redis.Redis", recorder: str = "", *, lease_ms: int = 5000, meter: Meter | None = None
-    ) -> None:
+    def __init__(self, keys: Keyspace, recorder: str = "", *, lease_ms: int = 5000) -> None:
         """`recorder` is the one whose lease this is; workers have none."""
-        self._redis = client
+        self._keys = keys
+        self._prefix = keys.recorders
         self._recorder = recorder
         self._lease_ms = lease_ms
-        self._scripts = _scripts(client)
-        self._ask = _Asking(meter)
 
     async def claim(self, recording: str) -> str | None:
-        found: bytes | None = await self._ask(self._scripts["recorder_claim"](args=[recording]))
+        found: bytes | None = await self._keys.run("recorder_claim", self._prefix, recording)
         return None if found is None else found.decode()
 
     async def release(self, recorder: str, recording: str) -> None:
-        await self._ask(self._redis.hdel(f"v:made:{recorder}", recording))
+        key = f"{self._prefix}made:{recorder}"
+        await self._keys.ask(key, lambda node: node.hdel(key, recording))
 
     async def makes(self, recorder: str, recording: str) -> bool:
-        return bool(await self._ask(self._redis.hexists(f"v:made:{recorder}", recording)))
+        key = f"{self._prefix}made:{recorder}"
+        return bool(await self._keys.ask(key, lambda node: node.hexists(key, recording)))
 
     async def loads(self) -> dict[str, bytes]:
-        names = [name.decode() for name in await self._ask(self._redis.zrange("v:recorders", 0, -1))]
+        everyone = f"{self._prefix}recorders"
+        names = [name.decode() for name in await self._keys.ask(everyone, lambda node: node.zrange(everyone, 0, -1))]
 
-        async def read() -> list[bytes | None]:
-            async with self._redis.pipeline(transaction=False) as batch:
+        async def read(node: "redis.Redis") -> list[bytes | None]:
+            async with node.pipeline(transaction=False) as batch:
                 for name in names:
-                    batch.hget(f"v:recorder:{name}", "load")
+                    batch.hget(f"{self._prefix}recorder:{name}", "load")
                 answers: list[bytes | None] = await batch.execute()
                 return answers
 
-        loads = await self._ask(read()) if names else []
+        loads = await self._keys.ask(self._prefix, read) if names else []
         return {name: load for name, load in zip(names, loads, strict=True) if load is not None}
 
     async def beat(self, places: int, load: bytes, running: Sequence[str]) -> list[str]:
-        args: list[str | int | bytes] = [self._recorder, self._lease_ms, places, load, *running]
-        withdrawn = await self._ask(self._scripts["recorder_beat"](args=args))
+        withdrawn = await self._keys.run(
+            "recorder_beat", self._prefix, self._recorder, self._lease_ms, places, load, *running
+        )
         return [recording.decode() for recording in withdrawn]
 
     async def done(self, recording: str) -> None:
         await self.release(self._recorder, recording)
 
     async def resign(self) -> None:
-        async def leave() -> None:
-            async with self._redis.pipeline(transaction=True) as batch:
-                batch.zrem("v:recorders", self._recorder)
-                batch.delete(f"v:recorder:{self._recorder}")
+        async def leave(node: "redis.Redis") -> None:
+            async with node.pipeline(transaction=True) as batch:
+                batch.zrem(f"{self._prefix}recorders", self._recorder)
+                batch.delete(f"{self._prefix}recorder:{self._recorder}")
                 await batch.execute()
 
-        await self._ask(leave())
+        await self._keys.ask(self._prefix, leave)
 
     async def worker_of(self, guest: str) -> str:
-        found: bytes | None = await self._ask(self._redis.hget(f"v:guest:{guest}", "worker"))
+        key = f"{self._keys.of(guest)}guest:{guest}"
+        found: bytes | None = await self._keys.ask(key, lambda node: node.hget(key, "worker"))
         return found.decode() if found else ""
 
 
@@ -631,13 +798,14 @@ class Watch:
 class Ledger:
     """Ledger of `core.ports`: what all workers know of files."""
 
-    def __init__(self, client: "redis.Redis", meter: Meter | None = None) -> None:
-        self._redis = client
-        self._scripts = _scripts(client)
-        self._ask = _Asking(meter)
+    def __init__(self, keys: Keyspace) -> None:
+        self._keys = keys
 
-    async def _run(self, script: str, *args: str | int | bytes) -> Any:
-        return await self._ask(self._scripts[script](args=args))
+    async def _run(self, script: str, file: str, *args: str | int | bytes) -> Any:
+        return await self._keys.run(script, self._keys.of(file), file, *args)
+
+    def new_file(self, conversation: str) -> str:
+        return self._keys.new_id(self._keys.cell(conversation))
 
     async def begin(self, upload: Upload, now: int, give_up_at: int, per_minute: int, together: int) -> None:
         u = upload
@@ -654,7 +822,8 @@ class Ledger:
                 raise Refused("not_in_conversation")
 
     async def upload(self, file: str) -> Upload | None:
-        found: dict[bytes, bytes] = await self._ask(self._redis.hgetall(f"v:file:{file}"))
+        key = f"{self._keys.of(file)}file:{file}"
+        found: dict[bytes, bytes] = await self._keys.ask(key, lambda node: node.hgetall(key))
         if b"phase" not in found or b"guest" not in found:
             return None
         return Upload(
@@ -705,43 +874,49 @@ class Ledger:
         return "check" if found == b"check" else tuple(found.decode().split())
 
     async def forget(self, file: str) -> None:
-        async def leave() -> None:
-            async with self._redis.pipeline(transaction=True) as batch:
-                batch.zrem("v:files", file)
-                batch.delete(f"v:file:{file}", f"v:checking:{file}")
+        prefix = self._keys.of(file)
+
+        async def leave(node: "redis.Redis") -> None:
+            async with node.pipeline(transaction=True) as batch:
+                batch.zrem(f"{prefix}files", file)
+                batch.delete(f"{prefix}file:{file}", f"{prefix}checking:{file}")
                 await batch.execute()
 
-        await self._ask(leave())
+        await self._keys.ask(prefix, leave)
 
     async def open(self, file: str, guest: str, conversation: str, now: int) -> SharedFile | None:
         found: bytes | None = await self._run("file_open", file, guest, conversation, now)
         return None if found is None else _shared.decode(found)
 
     async def due(self, now: int, most: int) -> list[str]:
-        found = await self._ask(self._redis.zrangebyscore("v:files", "-inf", now, start=0, num=most))
-        return [one.decode() for one in found]
+        async def of(cell: int) -> list[bytes]:
+            key = f"{self._keys.prefix(cell)}files"
+            found: list[bytes] = await self._keys.ask(
+                key, lambda node: node.zrangebyscore(key, "-inf", now, start=0, num=most)
+            )
+            return found
+
+        found = await _as_far_as_possible(*(of(cell) for cell in range(self._keys.cells)))
+        return [one.decode() for some in found for one in some or ()]
 
     async def sweeps(self, ms: int) -> bool:
-        return bool(await self._run("file_sweep", ms))
+        return bool(await self._keys.run("file_sweep", "v:sweeping", ms))
 
 
 class Board:
     """Board of `core.ports`: the metrics of each worker, for all."""
 
-    def __init__(self, client: "redis.Redis", meter: Meter | None = None) -> None:
-        self._redis = client
-        self._ask = _Asking(meter)
+    def __init__(self, keys: Keyspace) -> None:
+        self._keys = keys
 
     async def leave(self, name: str, text: bytes, ms: int) -> None:
-        await self._ask(self._redis.set(f"v:metrics:{name}", text, px=ms))
+        key = f"v:metrics:{name}"
+        await self._keys.ask(key, lambda node: node.set(key, text, px=ms))
 
     async def read(self, names: Sequence[str]) -> dict[str, bytes]:
-        async def look() -> list[bytes | None]:
-            async with self._redis.pipeline(transaction=False) as batch:
-                for name in names:
-                    batch.get(f"v:metrics:{name}")
-                found: list[bytes | None] = await batch.execute()
-                return found
+        async def look(key: str) -> bytes | None:
+            found: bytes | None = await self._keys.ask(key, lambda node: node.get(key))
+            return found
 
-        texts = await self._ask(look()) if names else []
+        texts = await _as_far_as_possible(*(look(f"v:metrics:{name}") for name in names))
         return {name: text for name, text in zip(names, texts, strict=True) if text is not None}

@@ -246,7 +246,7 @@ class Calling:
             session=asked.session,
             sdp=sdp.clean(asked.sdp, relay_only=True, video=call.video),
         )
-        self._bus.send(call.recording.recorder, notes.encode(offered))
+        self._bus.send(call.recording.recorder, notes.encode(offered), asked.conversation_id)
         return _DONE
 
     @staticmethod
@@ -310,9 +310,9 @@ class Calling:
         if now is not None and (was is None or now.id != was.id):
             self._errands.send(self._send_for_recorder(peer, seat, now.id))
 
-    def _dismiss(self, recording: calls.Recording) -> None:
+    def _dismiss(self, recording: calls.Recording, conversation: str) -> None:
         if recording.recorder:
-            self._bus.send(recording.recorder, notes.encode(notes.Finish(recording=recording.id)))
+            self._bus.send(recording.recorder, notes.encode(notes.Finish(recording=recording.id)), conversation)
             # Should the note be lost, the recorder finds its place gone.
             self._errands.send(self._recorders.release(recording.recorder, recording.id))
 
@@ -343,7 +343,7 @@ class Calling:
             members=tuple((m.guest, m.device, number) for number, m in enumerate(record.members)),
             at=time.time_ns() // 1_000_000,
         )
-        self._bus.send(recorder, notes.encode(begin))
+        self._bus.send(recorder, notes.encode(begin), record.id)
 
     async def _give_up_recording(self, peer: Peer, seat: Seat, recording_id: str, outcome: str) -> None:
         if peer.seat is seat and await self._advance(
@@ -407,7 +407,7 @@ class Calling:
         was, now = _recording(before), _recording(seat.call)
         if was is not None and (now is None or now.id != was.id):
             # By whichever worker hears of it: a recorder that was dismissed twice is dismissed.
-            self._dismiss(was)
+            self._dismiss(was, seat.record.id)
         if peer.seat is not seat:
             return
         call = seat.call.call

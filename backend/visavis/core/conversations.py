@@ -127,11 +127,13 @@ class Seat:
 class Peer:
     """A guest connected to this worker."""
 
-    __slots__ = ("guest", "line", "epoch", "seat", "searching", "blocked", "interests", "welcomed", "early")
+    __slots__ = ("guest", "line", "cell", "epoch", "seat", "searching", "blocked", "interests", "welcomed", "early")
 
-    def __init__(self, guest: Guest, line: Line) -> None:
+    def __init__(self, guest: Guest, line: Line, cell: int = 0) -> None:
         self.guest = guest
         self.line = line
+        self.cell = cell
+        """Only guests of one cell meet, and they share its fate."""
         self.epoch = 0
         """0 until Redis has taken note of the connection."""
         self.seat: Seat | None = None
@@ -189,7 +191,7 @@ class Conversations:
 
     async def connect(self, guest: Guest, line: Line, claim: Record | None) -> Peer:
         """Take a guest in: the newest connection wins, and a seat still held is taken again."""
-        peer = Peer(guest, line)
+        peer = Peer(guest, line, self._seats.cell(guest.id))
         previous = self.peers.get(guest.id)
         self.peers[guest.id] = peer
         if previous is not None:
@@ -266,10 +268,15 @@ class Conversations:
         self._departed.add(peer)
         await self._mark_away(peer)
 
-    async def mark_departed(self) -> None:
-        """Say again who has gone, if it could not be said at the time."""
+    def of_cell(self, cell: int) -> list[Peer]:
+        """The guests here who belong to a cell."""
+        return [peer for peer in self.peers.values() if peer.cell == cell]
+
+    async def mark_departed(self, cell: int) -> None:
+        """Say again who has gone from a cell, if it could not be said at the time."""
         for peer in list(self._departed):
-            await self._mark_away(peer)
+            if peer.cell == cell:
+                await self._mark_away(peer)
         long_ago = time.monotonic() - 2 * self._grace_ms / 1000
         while self._left and next(iter(self._left.values())) < long_ago:
             del self._left[next(iter(self._left))]
@@ -433,7 +440,7 @@ class Conversations:
         if worker == self._worker:
             self.receive(note)
         else:
-            self._bus.send(worker, notes.encode(note))
+            self._bus.send(worker, notes.encode(note), note.guest)
 
     def receive(self, note: notes.AnyNote) -> None:  # noqa: C901, PLR0912  # a branch for each kind of note
         """Act on a note about a guest of this worker; one about somebody who is gone is dropped."""
@@ -559,6 +566,8 @@ class Conversations:
 
     async def reconcile(self, peers: Sequence[Peer], *, reborn: bool = False) -> list[Peer]:
         """Renew sessions and mend what differs from Redis; returns the peers whose search Redis has lost.
+
+        They are all of one cell.
 
         After this worker was `reborn`, others are told who is here: nobody saw its guests while it had no lease.
         """

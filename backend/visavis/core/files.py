@@ -188,7 +188,7 @@ class Files:
         await self._look_for_room()
         now = self._clock()
         upload = Upload(
-            file=new_id(),
+            file=self._ledger.new_file(asked.conversation_id),
             guest=guest.id,
             conversation=asked.conversation_id,
             name=tidy(asked.name),

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -162,8 +163,17 @@ class Lobby:
                     peer.line.push(frame)
 
 
+class _Pulse:
+    """What this worker knows of its lease in one cell."""
+
+    def __init__(self) -> None:
+        self.healthy = False
+        self.missed_notes = False
+        self.hurried = asyncio.Event()
+
+
 class Liveness:
-    """Runs the beats until stopped. `healthy` says whether Redis answered the last one."""
+    """Runs the beats until stopped, those of each cell by themselves: one that does not answer holds up no other."""
 
     def __init__(
         self,
@@ -184,23 +194,38 @@ class Liveness:
         self._documents = documents
         self._look = look
         self._tasks: list[asyncio.Task[None]] = []
-        self._hurried = asyncio.Event()
-        self._missed_notes = False
-        self.healthy = False
+        self._pulses = [_Pulse() for _ in range(lease.cells)]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether Redis answered the last beats, of half of the cells at least.
+
+        Were one cell enough to be unwell, then all workers would be with it, and nobody left to serve the others. A
+        worker that reaches only few is more likely cut off itself.
+        """
+        return sum(pulse.healthy for pulse in self._pulses) * 2 >= len(self._pulses)
 
     async def start(self) -> None:
         """Take the lease and begin. Raises StateUnavailable if Redis is away."""
-        await self._beat()
-        await self._calling.look_after_recorders()
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._every(BEAT, self._beat, self._hurried)),
-            loop.create_task(self._every(COMPARE, self._compare_active)),
-            loop.create_task(self._every(COMPARE_IDLE, self._compare_idle)),
-            loop.create_task(self._every(RECORDERS, self._calling.look_after_recorders)),
-            loop.create_task(self._every(SWEEP, self._sweep)),
-            loop.create_task(self._every(LOOK, self._look)),
+        cells = range(len(self._pulses))
+        beats = await asyncio.gather(*(self._beat(cell) for cell in cells), return_exceptions=True)
+        for failed in beats:
+            if failed is not None and (not self.healthy or not isinstance(failed, StateUnavailable)):
+                raise failed
+        with contextlib.suppress(StateUnavailable):
+            await self._calling.look_after_recorders()
+        again: list[tuple[float, Callable[[], Awaitable[object]], asyncio.Event | None]] = [
+            (RECORDERS, self._calling.look_after_recorders, None),
+            (SWEEP, self._sweep, None),
+            (LOOK, self._look, None),
         ]
+        for cell in cells:
+            again += [
+                (BEAT, partial(self._beat, cell), self._pulses[cell].hurried),
+                (COMPARE, partial(self._compare_active, cell), None),
+                (COMPARE_IDLE, partial(self._compare_idle, cell), None),
+            ]
+        self._tasks = [asyncio.get_running_loop().create_task(self._every(*one)) for one in again]
 
     async def stop(self) -> None:
         """End the beats and give the lease back."""
@@ -210,10 +235,10 @@ class Liveness:
         except StateUnavailable:
             log.info("lease_left_to_expire")
 
-    def hurry(self) -> None:
-        """Renew the lease and compare now: the bus was away, and notes were lost, perhaps all of Redis."""
-        self._missed_notes = True
-        self._hurried.set()
+    def hurry(self, cell: int) -> None:
+        """Renew the cell's lease and compare now: the bus was away, and notes were lost, perhaps all of Redis."""
+        self._pulses[cell].missed_notes = True
+        self._pulses[cell].hurried.set()
 
     async def _every(
         self, seconds: float, work: Callable[[], Awaitable[object]], hurried: asyncio.Event | None = None
@@ -231,28 +256,32 @@ class Liveness:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(hurried.wait(), max(0.0, started + seconds - time.monotonic()))
 
-    async def _beat(self) -> None:
+    async def _beat(self, cell: int) -> None:
+        pulse = self._pulses[cell]
         try:
-            beat = await self._lease.beat(self._lobby.share())
+            beat = await self._lease.beat(self._lobby.share() if cell == 0 else b"", cell)
         except StateUnavailable:
-            self.healthy = False
+            pulse.healthy = False
             raise
-        self.healthy = True
-        self._lobby.update(beat.stats)
-        await self._conversations.mark_departed()
+        pulse.healthy = True
+        if cell == 0:
+            self._lobby.update(beat.stats)
+        await self._conversations.mark_departed(cell)
         for worker in beat.dead:
             log.warning("worker_died", extra={"worker": worker})
-            self._conversations.mourn(await self._lease.reap(worker))
-        if beat.reborn or self._missed_notes:
+            self._conversations.mourn(await self._lease.reap(worker, cell))
+        if beat.reborn or pulse.missed_notes:
             # After the lease: a guest is only seen on a worker that holds one.
-            self._missed_notes = False
-            await self._compare(list(self._conversations.peers.values()), reborn=beat.reborn)
+            pulse.missed_notes = False
+            await self._compare(self._conversations.of_cell(cell), reborn=beat.reborn)
 
-    async def _compare_active(self) -> None:
-        await self._compare([p for p in self._conversations.peers.values() if p.seat is not None or p.searching])
+    async def _compare_active(self, cell: int) -> None:
+        peers = self._conversations.of_cell(cell)
+        await self._compare([peer for peer in peers if peer.seat is not None or peer.searching])
 
-    async def _compare_idle(self) -> None:
-        await self._compare([p for p in self._conversations.peers.values() if p.seat is None and not p.searching])
+    async def _compare_idle(self, cell: int) -> None:
+        peers = self._conversations.of_cell(cell)
+        await self._compare([peer for peer in peers if peer.seat is None and not peer.searching])
 
     async def _compare(self, peers: list[Peer], *, reborn: bool = False) -> None:
         for start in range(0, len(peers), BATCH):

@@ -22,6 +22,7 @@ from visavis.core.ports import (
     Meter,
     Pool,
     Proposal,
+    Queue,
     Record,
     Seats,
     StateUnavailable,
@@ -65,11 +66,11 @@ class Matchmaker:
         self._modes = modes
         self._meter = meter
         self._compared = -COMPARE
-        self._tickets: dict[str, tuple[Mode, Ticket]] = {}
+        self._tickets: dict[str, tuple[Queue, Ticket]] = {}
         self._since: dict[str, float] = {}
         """When each of them began to wait, by this worker's clock."""
-        self._rounds: dict[Mode, asyncio.Task[None]] = {}
-        self._wanted: dict[Mode, asyncio.Event] = {}
+        self._rounds: dict[Queue, asyncio.Task[None]] = {}
+        self._wanted: dict[Queue, asyncio.Event] = {}
 
     async def find(self, peer: Peer, asked: FindMatch) -> Searching:
         """Begin to wait, or change what one waits for."""
@@ -89,7 +90,7 @@ class Matchmaker:
             since=0,
         )
         try:
-            since = await self._enter(peer, asked.mode, ticket)
+            since = await self._enter(peer, self._pool.queue(peer.guest.id, asked.mode), ticket)
         except StateUnavailable:
             # The guest is told that no search runs, so none may go on by itself later.
             peer.searching = None
@@ -123,21 +124,21 @@ class Matchmaker:
                 # Met somebody meanwhile, or is elsewhere: then the search is over.
                 await self._enter(peer, *known)
 
-    async def _enter(self, peer: Peer, mode: Mode, ticket: Ticket) -> int:
+    async def _enter(self, peer: Peer, queue: Queue, ticket: Ticket) -> int:
         if not peer.searching or peer.guest.id not in self._since:
             self._since[peer.guest.id] = time.monotonic()
-        peer.searching = mode
-        self._tickets[peer.guest.id] = (mode, ticket)
+        peer.searching = queue.mode
+        self._tickets[peer.guest.id] = (queue, ticket)
         guest = peer.guest
         member = Member(guest.id, guest.device, guest.profile)
-        outcome, since = await self._pool.enter(mode, ticket, member, peer.epoch)
+        outcome, since = await self._pool.enter(queue, ticket, member, peer.epoch)
         if outcome == "missing":
             await self._conversations.restore(peer)
-            outcome, since = await self._pool.enter(mode, ticket, member, peer.epoch)
+            outcome, since = await self._pool.enter(queue, ticket, member, peer.epoch)
         if outcome != "ok":
             peer.searching = None
             raise Refused("in_conversation" if outcome == "in_conversation" else "session_expired")
-        self._want_round(mode)
+        self._want_round(queue)
         return since
 
     async def _avoided(self, peer: Peer) -> set[str]:
@@ -158,21 +159,21 @@ class Matchmaker:
 
     # ------------------------------------------------------------------ rounds
 
-    def _want_round(self, mode: Mode) -> None:
-        self._wanted.setdefault(mode, asyncio.Event()).set()
-        if mode not in self._rounds or self._rounds[mode].done():
+    def _want_round(self, queue: Queue) -> None:
+        self._wanted.setdefault(queue, asyncio.Event()).set()
+        if queue not in self._rounds or self._rounds[queue].done():
             # Whoever happens to come first has no more to do with the rounds than anybody else.
             nobody = contextvars.Context()
-            self._rounds[mode] = asyncio.get_running_loop().create_task(self._run(mode), context=nobody)
+            self._rounds[queue] = asyncio.get_running_loop().create_task(self._run(queue), context=nobody)
 
-    def _waits_here(self, mode: Mode) -> bool:
+    def _waits_here(self, queue: Queue) -> bool:
         for guest in list(self._tickets):
             peer = self._conversations.peers.get(guest)
             if peer is None or not peer.searching:
                 del self._tickets[guest]
         for guest in self._since.keys() - self._tickets.keys():
             del self._since[guest]
-        return any(m == mode for m, _ in self._tickets.values())
+        return any(waits_in == queue for waits_in, _ in self._tickets.values())
 
     def waiting(self) -> dict[str, float]:
         """Guests of this worker who wait, by mode."""
@@ -188,18 +189,18 @@ class Matchmaker:
         peers = self._conversations.peers
         return [since for guest, since in self._since.items() if guest in peers and peers[guest].searching == mode]
 
-    async def _run(self, mode: Mode) -> None:
+    async def _run(self, queue: Queue) -> None:
         """Run rounds for as long as somebody on this worker waits."""
-        wanted = self._wanted[mode]
-        while self._waits_here(mode):
+        wanted = self._wanted[queue]
+        while self._waits_here(queue):
             wanted.clear()
             pause: float = RETRY
             try:
-                if await self._pool.hold(mode):
+                if await self._pool.hold(queue):
                     try:
-                        widening = await self._round(mode)
+                        widening = await self._round(queue)
                     finally:
-                        await self._pool.release(mode)
+                        await self._pool.release(queue)
                     pause = 5.0 if widening is None else max(0.0, widening / 1000)
                 else:
                     pause = DEBOUNCE
@@ -211,8 +212,8 @@ class Matchmaker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wanted.wait(), max(0.0, pause - DEBOUNCE))
 
-    async def _round(self, mode: Mode) -> int | None:
-        tickets, members, now = await self._pool.waiting(mode)
+    async def _round(self, queue: Queue) -> int | None:
+        tickets, members, now = await self._pool.waiting(queue)
         if len(tickets) < 2:
             return None
         read_at = time.monotonic()
@@ -222,8 +223,8 @@ class Matchmaker:
             proposals = [
                 Proposal(
                     record=Record(
-                        id=new_id(),
-                        mode=mode,
+                        id=self._pool.new_conversation(queue),
+                        mode=queue.mode,
                         members=(members[pair.a.guest], members[pair.b.guest]),
                         why=pair.why,
                         started_at=started_at,
@@ -232,17 +233,17 @@ class Matchmaker:
                 )
                 for pair in pairs
             ]
-            claimed = await self._pool.claim(mode, proposals)
+            claimed = await self._pool.claim(queue, proposals)
             later = time.monotonic() - read_at
             for pair, proposal, workers in zip(pairs, proposals, claimed, strict=True):
                 if workers is not None:
                     self._conversations.seat(proposal.record, workers)
-                    self._meter.count("matches", mode=mode)
+                    self._meter.count("matches", mode=queue.mode)
                     for ticket in (pair.a, pair.b):
                         self._meter.observe("match", max(0, now - ticket.since) / 1000 + later, step=_step(pair))
                 else:
                     # One of the two had gone; the other may still fit somebody.
-                    self._wanted[mode].set()
+                    self._wanted[queue].set()
                     self._meter.count("match_claims_lost")
         paired = {t.guest for pair in pairs for t in (pair.a, pair.b)}
         return next_widening([t for t in tickets if t.guest not in paired], now, self._policy)

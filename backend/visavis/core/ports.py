@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -260,6 +260,12 @@ class StateFull(StateUnavailable):
 class Seats(Protocol):
     """Guests, their connections and seats, shared by all workers. Methods raise StateUnavailable."""
 
+    def cell(self, guest: str) -> int:
+        """The part of the deployment the guest belongs to: only guests of one cell meet, and they share its fate."""
+
+    def new_guest(self) -> str:
+        """An id for a new guest, in a cell that Redis answered for."""
+
     async def create(self, guest: Guest) -> None:
         """Begin a guest session."""
 
@@ -270,7 +276,7 @@ class Seats(Protocol):
         """The connection is gone; None if a newer one has taken over. Gives the other members' whereabouts."""
 
     async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
-        """Renew sessions and compare, for (guest, epoch) pairs; those given up meanwhile are taken back."""
+        """Renew sessions and compare, for (guest, epoch) pairs of one cell; those given up meanwhile are taken back."""
 
     async def end(
         self,
@@ -305,22 +311,42 @@ class Seats(Protocol):
 
 
 class Lease(Protocol):
-    """A worker's life sign. Methods raise StateUnavailable."""
+    """A worker's life sign, one in each cell. Methods raise StateUnavailable."""
 
-    async def beat(self, stats: bytes) -> Beat:
-        """Renew the lease and leave this worker's statistics; learn everyone's, and who died."""
+    @property
+    def cells(self) -> int:
+        """How many there are."""
 
-    async def reap(self, worker: str) -> list[tuple[str, str, Workers]]:
+    async def beat(self, stats: bytes, cell: int = 0) -> Beat:
+        """Renew the lease and leave this worker's statistics; learn everyone's, and who died.
+
+        Statistics are left and learned with the first cell alone.
+        """
+
+    async def reap(self, worker: str, cell: int = 0) -> list[tuple[str, str, Workers]]:
         """Mark a dead worker's guests away; for each seated one: guest, conversation, the others' whereabouts."""
 
     async def resign(self) -> None:
-        """Give the lease back."""
+        """Give the leases back."""
+
+
+class Queue(NamedTuple):
+    """Who may be matched with each other, if nothing else is between them."""
+
+    mode: Mode
+    cell: int
 
 
 class Pool(Protocol):
-    """Waiting tickets by mode. Times are Redis's, in ms. Methods raise StateUnavailable."""
+    """Waiting tickets by queue. Times are Redis's, in ms. Methods raise StateUnavailable."""
 
-    async def enter(self, mode: Mode, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
+    def queue(self, guest: str, mode: Mode) -> Queue:
+        """The queue a guest waits in."""
+
+    def new_conversation(self, queue: Queue) -> str:
+        """An id for a conversation of guests from this queue."""
+
+    async def enter(self, queue: Queue, ticket: Ticket, member: Member, epoch: int) -> tuple[str, int]:
         """Wait, on the guest's connection of that epoch. An earlier ticket keeps its place.
 
         Returns ("ok", since), or ("in_conversation" | "replaced" | "missing", 0): as with `touch`, Redis may have
@@ -330,24 +356,27 @@ class Pool(Protocol):
     async def leave(self, guest: str) -> None:
         """Stop waiting, if the guest waits."""
 
-    async def hold(self, mode: Mode) -> bool:
-        """Take the short lease that lets one worker at a time run the pool's round."""
+    async def hold(self, queue: Queue) -> bool:
+        """Take the short lease that lets one worker at a time run the queue's round."""
 
-    async def release(self, mode: Mode) -> None:
+    async def release(self, queue: Queue) -> None:
         """Give that lease back."""
 
-    async def waiting(self, mode: Mode) -> tuple[list[Ticket], dict[str, Member], int]:
+    async def waiting(self, queue: Queue) -> tuple[list[Ticket], dict[str, Member], int]:
         """The oldest tickets, who holds them, and the time."""
 
-    async def claim(self, mode: Mode, proposals: Sequence[Proposal]) -> list[Workers | None]:
+    async def claim(self, queue: Queue, proposals: Sequence[Proposal]) -> list[Workers | None]:
         """Seat each pair whose tickets both still wait; for each, where its members are, or None."""
 
 
 class Bus(Protocol):
     """The way to other workers: what is lost on it is healed by receipts and by `touch`."""
 
-    def send(self, worker: str, note: bytes) -> None:
-        """Hand a note over for sending, in order per worker. Never waits."""
+    def send(self, worker: str, note: bytes, about: str) -> None:
+        """Hand a note over for sending, in order per worker for what it is about: a guest, or their conversation.
+
+        Never waits.
+        """
 
 
 class Meter(Protocol):
@@ -522,6 +551,9 @@ Dropped = tuple[str, ...] | Literal["stays", "check", "held"]
 class Ledger(Protocol):
     """What all workers know of files. `now` is the asking worker's clock, in ms. Methods raise StateUnavailable."""
 
+    def new_file(self, conversation: str) -> str:
+        """An id for a file of this conversation."""
+
     async def begin(self, upload: Upload, now: int, give_up_at: int, per_minute: int, together: int) -> None:
         """Announce an upload, of a guest who has a seat in its conversation.
 
@@ -569,7 +601,7 @@ class Ledger(Protocol):
         """The file, if it is ready and has not expired, and the guest has not gone from its conversation."""
 
     async def due(self, now: int, most: int) -> list[str]:
-        """Files about which something is to be done."""
+        """Files about which something is to be done, as far as Redis answers; at most so many in each cell."""
 
     async def sweeps(self, ms: int) -> bool:
         """Whether it is for this worker to sweep, and for nobody else in this time."""

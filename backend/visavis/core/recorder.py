@@ -261,7 +261,7 @@ class Recorder:
             session=said.session,
             sdp=said.sdp,
         )
-        self._bus.send(said.worker, notes.encode(notes.Deliver(said.guest, self._encode(push))))
+        self._bus.send(said.worker, notes.encode(notes.Deliver(said.guest, self._encode(push))), said.guest)
 
     def _finish(self, making: _Making) -> None:
         if making.stopping is not None:
@@ -290,7 +290,7 @@ class Recorder:
                 worker = making.workers.get(guest, "")
             if worker:
                 told = notes.Recorded(guest, note.conversation, note.recording, outcome, expires_at)
-                self._bus.send(worker, notes.encode(told))
+                self._bus.send(worker, notes.encode(told), guest)
 
     # ------------------------------------------------------------------ beats
 

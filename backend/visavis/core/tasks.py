@@ -70,7 +70,7 @@ class Errands:
         await asyncio.gather(*self._running, return_exceptions=True)
 
 
-async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks until all have ended.
 
     Once is not enough: before Python 3.12, `asyncio.wait_for` loses a cancellation that comes in the same

@@ -273,7 +273,7 @@ class Http:
             today=datetime.datetime.now(datetime.UTC).date(),
         )
         remembered = Remembered(known.device if known else new_id(), True, RULES_VERSION)
-        guest = Guest(new_id(), remembered.device, new_profile())
+        guest = Guest(self._seats.new_guest(), remembered.device, new_profile())
         await self._seats.create(guest)
         token, expires_at, device = self._issue(guest, remembered)
         return _reply(

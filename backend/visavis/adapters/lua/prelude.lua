@@ -1,5 +1,6 @@
 -- Shared by every script; put in front of each when it is loaded. Time is Redis's own.
-local P = 'v:'
+-- What all keys of a script begin with; with its hash tag, they are all on the server that the script was sent to.
+local P = KEYS[1]
 local CONVERSATION_KEPT_MS = 3600000
 
 local function now()

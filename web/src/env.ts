@@ -27,7 +27,7 @@ export interface LineEvents {
 }
 
 /** One Socket.IO connection that never connects again by itself. */
-interface Line {
+export interface Line {
   connect(first: "websocket" | "polling"): void;
   disconnect(): void;
   emit(event: keyof ClientToServerEvents, request: unknown, ack: (answer: unknown) => void): void;
@@ -281,6 +281,8 @@ function browserMedia(): MediaEnv {
 function socketLine(events: LineEvents): Line {
   const socket: Socket<ServerToClientEvents, ClientToServerEvents> = io({
     autoConnect: false,
+    // A second line, while moving, is a connection of its own.
+    forceNew: true,
     // The connection does this itself: a manager in its back-off cannot be told that the network is back.
     reconnection: false,
     tryAllTransports: true,
@@ -297,11 +299,17 @@ function socketLine(events: LineEvents): Line {
   return {
     connect(first) {
       socket.io.opts.transports = first === "websocket" ? ["websocket", "polling"] : ["polling", "websocket"];
+      // By it a proxy finds the worker of one connection's requests; another attempt may meet another worker.
+      socket.io.opts.query = { k: newKey() };
       socket.connect();
     },
     disconnect: () => void socket.disconnect(),
     emit,
   };
+}
+
+function newKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(8)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Reading the property alone throws where storage is forbidden. */

@@ -117,6 +117,8 @@ interface Connected {
   open: boolean;
   /** Nothing comes through, and nobody notices. */
   mute: boolean;
+  /** What has to wait until the client knows where it stands. */
+  early: (() => void)[] | null;
 }
 
 type Handled = { readonly ok: unknown } | { readonly error: { readonly code: string; readonly retryInMs?: number } };
@@ -141,6 +143,9 @@ export class Network {
   online: number | null = null;
   /** Refuses the next connections, first in first out. */
   readonly refusals: { readonly code: string; readonly [data: string]: unknown }[] = [];
+  /** How long after a newer connection an older one of the guest hears that it was replaced, and the newer its state. */
+  displacedAfter = 0;
+  welcomedAfter = 0;
   /** Answers instead of the server, for one request. */
   answerNext: { event: string; answer: Handled } | null = null;
   /** Pushes that vanish, whatever the weather. */
@@ -305,15 +310,21 @@ export class Network {
       const former = guest.connection;
       guest.connection = connection;
       guest.searching = false;
-      if (former !== null) {
+      this.clock.after(this.displacedAfter, () => {
+        if (former === null) return;
         if (former.open) former.events.pushed("session:replaced", {});
         this.#hangUp(former);
-      }
-      connection.events.connected();
-      connection.events.pushed("session:state", {
-        profile: guest.profile,
-        conversation: guest.talk === null ? null : this.#describe(guest.talk, guest),
-        lobby: this.lobby(),
+      });
+      this.clock.after(this.welcomedAfter, () => {
+        if (!connection.open) return;
+        connection.events.connected();
+        connection.events.pushed("session:state", {
+          profile: guest.profile,
+          conversation: guest.talk === null ? null : this.#describe(guest.talk, guest),
+          lobby: this.lobby(),
+        });
+        for (const deliver of connection.early?.splice(0) ?? []) deliver();
+        connection.early = null;
       });
       this.#tellPartner(guest, "here");
     });
@@ -332,6 +343,11 @@ export class Network {
   mute(browser: Browser): void {
     const connection = this.guests.get(browser.token)?.connection;
     if (connection) connection.mute = true;
+  }
+
+  /** How many lines of a browser are open. */
+  open(browser: Browser): number {
+    return [...this.#connections].filter(({ open, page }) => open && page.browser === browser).length;
   }
 
   /** Every connection breaks, also of guests whom the server does not know any more. */
@@ -407,8 +423,12 @@ export class Network {
     for (let copy = 0; copy < copies; copy += 1) {
       // News of seats keeps its order on one connection; what is said may overtake.
       const delay = event.startsWith("chat:") ? this.#delay() : this.weather.fastest;
-      this.clock.after(delay, () => {
+      const deliver = () => {
         if (connection.open && connection.page.alive && connection.page.browser.online) connection.events.pushed(event, push);
+      };
+      this.clock.after(delay, () => {
+        if (connection.early === null) deliver();
+        else connection.early.push(deliver);
       });
     }
   }
@@ -633,7 +653,7 @@ export class Browser {
   /** How often the browser would ask before the page goes. */
   asksBeforeGoing = 0;
   readonly saved: { readonly name: string; readonly bytes: number }[] = [];
-  #connection: Connected | null = null;
+  readonly #connections = new Set<Connected>();
 
   constructor(network: Network, local = new FakeStorage()) {
     this.network = network;
@@ -705,11 +725,11 @@ export class Browser {
   crash(): void {
     if (this.#page !== null) this.#page.alive = false;
     for (const peer of this.devices.peers) peer.close();
-    const connection = this.#connection;
-    this.#connection = null;
-    if (connection === null) return;
-    connection.open = false;
-    this.network.lose(connection);
+    for (const connection of this.#connections) {
+      connection.open = false;
+      this.network.lose(connection);
+    }
+    this.#connections.clear();
   }
 
   reload(): void {
@@ -742,28 +762,30 @@ export class Browser {
         const method = request.method ?? (body === undefined ? "GET" : "POST");
         return network.fetchOwn(path, request.token, method, JSON.parse(JSON.stringify(body ?? null)));
       },
-      line: (events) => ({
-        connect: () => {
-          const connection: Connected = { page, events, open: true, mute: false };
-          this.#connection = connection;
-          network.connect(connection, events.auth());
-        },
-        disconnect: () => {
-          const connection = this.#connection;
-          this.#connection = null;
-          if (connection === null || !connection.open) return;
-          connection.open = false;
-          network.lose(connection);
-          events.disconnected();
-        },
-        emit: (event, request, ack) => {
-          const connection = this.#connection;
-          // What goes over the wire is a copy of that moment.
-          if (connection?.open && this.online) {
-            network.emit(connection, event, JSON.parse(JSON.stringify(request)), ack);
-          }
-        },
-      }),
+      line: (events) => {
+        let connection: Connected | null = null;
+        return {
+          connect: () => {
+            connection = { page, events, open: true, mute: false, early: [] };
+            this.#connections.add(connection);
+            network.connect(connection, events.auth());
+          },
+          disconnect: () => {
+            const former = connection;
+            connection = null;
+            if (former === null || !former.open) return;
+            former.open = false;
+            network.lose(former);
+            events.disconnected();
+          },
+          emit: (event, request, ack) => {
+            // What goes over the wire is a copy of that moment.
+            if (connection?.open && this.online) {
+              network.emit(connection, event, JSON.parse(JSON.stringify(request)), ack);
+            }
+          },
+        };
+      },
       async fetchBytes(path, token, progress) {
         await new Promise<void>((resolve) => void network.clock.after(10, resolve));
         return network.bytes(path, token, progress);

@@ -254,7 +254,7 @@ export function createSession(
       refreshTimer?.();
       view.set({ phase: "replaced" });
     });
-    connection.on("session:move", ({ inMs }) => void env.after(inMs, () => connection.reconnect()));
+    connection.on("session:move", ({ inMs }) => connection.move(inMs));
     connection.onRefused((failure) => {
       if (failure.code === "session_expired" || failure.code === "token_invalid") {
         guest = null;

@@ -107,3 +107,170 @@ describe("the connection", () => {
     expect(link(ann)).toBe("online");
   });
 });
+
+describe("a move to another worker", () => {
+  /** How the link was shown, from now on. */
+  function watched(browser: Browser): string[] {
+    const seen = [link(browser)];
+    browser.app.session.subscribe(() => {
+      if (link(browser) !== seen.at(-1)) seen.push(link(browser));
+    });
+    return seen;
+  }
+
+  /** How the partner was shown, from now on. */
+  function presence(browser: Browser): string[] {
+    const seen: string[] = [browser.talk.presence];
+    browser.app.conversation.subscribe(() => {
+      if (browser.talk.presence !== seen.at(-1)) seen.push(browser.talk.presence);
+    });
+    return seen;
+  }
+
+  function move(network: Network, browser: Browser, inMs = 200): void {
+    network.push(network.guestOf(browser), "session:move", { inMs });
+  }
+
+  // Whether the former line ends before the next one has spoken is chance.
+  it.each([
+    { displacedAfter: 0, welcomedAfter: 300 },
+    { displacedAfter: 300, welcomedAfter: 0 },
+  ])("is noticed by nobody, and loses nothing: %o", async (order) => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    Object.assign(network, order);
+    const [links, seen] = [watched(ann), presence(bob)];
+    const said: string[] = [];
+    const heard: string[] = [];
+    move(network, ann);
+    for (let n = 0; n < 40; n += 1) {
+      said.push(`ann ${n}`);
+      heard.push(`bob ${n}`);
+      ann.app.say(`ann ${n}`, null);
+      bob.app.say(`bob ${n}`, null);
+      await network.clock.run(25);
+    }
+    await network.clock.run(10_000);
+    expect(links).toEqual(["online"]);
+    expect(seen).toEqual(["here"]);
+    expect(bob.texts.filter((text) => text?.startsWith("ann"))).toEqual(said);
+    expect(ann.texts.filter((text) => text?.startsWith("bob"))).toEqual(heard);
+    expect(ann.deliveries).not.toContain("failed");
+    expect(network.attempts).toHaveLength(3);
+  });
+
+  it("leaves no second line behind, also if the server is slow to end the former", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.displacedAfter = 10_000;
+    move(network, ann);
+    await network.clock.run(3_000);
+    expect(network.open(ann)).toBe(1);
+    bob.app.say("to the new one", null);
+    await network.clock.run(500);
+    expect(ann.texts).toEqual(["to the new one"]);
+  });
+
+  it("is not another tab, and another tab is told from it afterwards", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.welcomedAfter = 100;
+    move(network, ann);
+    await network.clock.run(1_000);
+    expect(ann.app.session.get().phase).toBe("ready");
+    network.push(network.guestOf(ann), "session:replaced", {});
+    await network.clock.run(100);
+    expect(ann.app.session.get().phase).toBe("replaced");
+  });
+
+  it("waits on the former line while nobody takes it in", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    const links = watched(ann);
+    network.refusals.push({ code: "busy", retryInMs: 400 }, { code: "busy", retryInMs: 400 }, { code: "busy", retryInMs: 400 });
+    move(network, ann);
+    await network.clock.run(700);
+    ann.app.say("still here", null);
+    await network.clock.run(100);
+    expect(bob.texts).toEqual(["still here"]);
+    await network.clock.run(3_000);
+    expect(network.refusals).toEqual([]);
+    expect(network.attempts.length).toBe(6);
+    expect(links).toEqual(["online"]);
+  });
+
+  it("says so if the former line ends and nobody else takes it in, and comes back", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    const links = watched(ann);
+    move(network, ann, 100);
+    await network.clock.run(50);
+    network.down = true;
+    await network.clock.run(100);
+    network.cut(ann);
+    await network.clock.run(3_000);
+    expect(links).toEqual(["online", "reconnecting"]);
+    network.down = false;
+    await network.clock.run(6_000);
+    expect(links).toEqual(["online", "reconnecting", "online"]);
+    ann.app.say("back", null);
+    await network.clock.run(500);
+    expect(bob.texts).toEqual(["back"]);
+  });
+
+  it("does not keep up appearances for long when the next line hangs", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.welcomedAfter = 60_000;
+    const links = watched(ann);
+    move(network, ann, 100);
+    await network.clock.run(1_000);
+    expect(links).toEqual(["online"]);
+    await network.clock.run(1_000);
+    expect(links).toEqual(["online", "reconnecting"]);
+    network.welcomedAfter = 0;
+    network.dropAll();
+    await network.clock.run(3_000);
+    expect(links.at(-1)).toBe("online");
+  });
+
+  it("answers on the next line what was asked between the two", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.welcomedAfter = 300;
+    move(network, ann, 100);
+    await network.clock.run(200);
+    const asked = ann.app.report({ reason: "spam", words: "", messageIds: [], fileIds: [], block: false });
+    await network.clock.run(1_000);
+    expect(network.requested("safety:report", ann)).toHaveLength(1);
+    expect(await Promise.race([asked, Promise.resolve("still waiting")])).toBe(null);
+  });
+
+  it("goes on with a search", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    void ann.app.find();
+    await network.clock.run(100);
+    move(network, ann);
+    await network.clock.run(1_000);
+    expect(ann.app.search.get()).toMatchObject({ phase: "searching", paused: false });
+    expect(network.guestOf(ann).searching).toBe(true);
+  });
+
+  it("does not touch a call", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pairIn("voice");
+    await network.clock.run(3_000);
+    const before = network.requested("call:signal").length;
+    const phases: (string | undefined)[] = [];
+    for (const { app } of [ann, bob]) app.call.subscribe(() => phases.push(app.call.get()?.phase));
+    move(network, ann);
+    await network.clock.run(100);
+    move(network, bob);
+    await network.clock.run(5_000);
+    expect(network.attempts).toHaveLength(4);
+    expect(network.requested("call:signal")).toHaveLength(before);
+    expect([...new Set(phases)].filter((phase) => phase !== "live")).toEqual([]);
+    expect(ann.devices.peers).toHaveLength(1);
+  });
+});

@@ -3,6 +3,9 @@
  *
  * It counts as up only once `session:state` came: whoever asks before that would ask about a past that the server
  * may not share. Nothing is queued while it is away; each view-model knows best what is still worth saying.
+ *
+ * When its worker is about to stop it moves: another line is made first, and takes over with its `session:state`.
+ * Nobody else in the program notices more than a state that comes once more.
  */
 import {
   CONTRACT,
@@ -12,7 +15,7 @@ import {
   type ErrorCode,
   type ServerToClientEvents,
 } from "./contract.gen";
-import type { Cancel, Env } from "./env";
+import type { Cancel, Env, Line } from "./env";
 import type { Link, Store } from "./model";
 import { store } from "./store";
 
@@ -62,12 +65,26 @@ export interface Connection {
   close(): void;
   /** Begins anew at once, whatever it believed. */
   reconnect(): void;
+  /** Goes to another worker in a while, and goes on meanwhile. */
+  move(inMs: number): void;
 }
+
+/** One line and who waits for an answer on it. */
+interface Strand {
+  readonly line: Line;
+  readonly waiting: Set<Settle>;
+}
+
+type Settle = (outcome: { readonly error: Failure }) => void;
 
 const ASK_TIMEOUT_MS = 5_000;
 const STATE_TIMEOUT_MS = 5_000;
 const FIRST_DELAY_MS = 300;
 const LAST_DELAY_MS = 5_000;
+/** How long nobody is told that the former line is gone, while the next is being made. */
+const BETWEEN_MS = 1_500;
+/** What was asked on the former line may still be answered there for so long. */
+const RETIRE_MS = 1_000;
 
 export function createConnection(
   env: Env,
@@ -76,50 +93,128 @@ export function createConnection(
   const link = store<Link>("reconnecting");
   const listeners = new Map<string, ((push: never) => void)[]>();
   const refusedListeners: ((failure: Failure) => void)[] = [];
-  const waiting = new Set<(outcome: { readonly error: Failure }) => void>();
+  const asking = new Set<Settle>();
+  /** What was asked between two lines. */
+  let held: ((strand: Strand) => void)[] = [];
   let wanted = false;
   let ready = false;
   let attempts = 0;
   let heard = 0;
   let wasOffline = false;
   let timer: Cancel | null = null;
+  /** Who asks, asks here; null between two lines. */
+  let current: Strand | null = spin();
+  /** Will be the current one once it has said where this guest stands. */
+  let coming: Strand | null = null;
+  let moveTimer: Cancel | null = null;
 
-  const line = env.line({
-    auth: () => ({ contract: CONTRACT, ...credentials() }),
-    connected() {
-      heard += 1;
-      // Hanging up brings `disconnected`, and that the next attempt.
-      later(STATE_TIMEOUT_MS, () => line.disconnect());
-    },
-    disconnected() {
+  function spin(): Strand {
+    const strand: Strand = {
+      waiting: new Set(),
+      line: env.line({
+        auth: () => ({ contract: CONTRACT, ...credentials() }),
+        connected() {
+          heard += 1;
+          // Hanging up brings `disconnected`, and that the next attempt.
+          if (strand === current) later(STATE_TIMEOUT_MS, () => strand.line.disconnect());
+          else if (strand === coming) moveLater(STATE_TIMEOUT_MS, () => strand.line.disconnect());
+        },
+        disconnected() {
+          for (const settle of [...strand.waiting]) settle(UNREACHABLE);
+          if (strand === coming) failedToMove();
+          else if (strand === current) {
+            if (ready && coming !== null) between();
+            else {
+              down();
+              // Several hundred clients of one dead worker must not knock on the next in the same instant.
+              if (wanted) comeBack();
+            }
+          }
+        },
+        refused(data) {
+          if (!wanted || (strand !== current && strand !== coming)) return;
+          const failure = failureOf(data);
+          if (!passes(failure)) {
+            close();
+            for (const listener of refusedListeners) listener(failure);
+          } else if (strand === coming) failedToMove(failure.retryInMs ?? 0);
+          else comeBack(failure.retryInMs ?? 0);
+        },
+        pushed(event, push) {
+          heard += 1;
+          if (strand === coming && event === "session:state") takeOver(strand);
+          // Whatever a former line still says, the state has said since, or its sender says again.
+          if (strand !== current) return;
+          // By the line that is coming.
+          if (event === "session:replaced" && coming !== null) return;
+          if (event === "session:state") {
+            later(null);
+            moveTimer?.();
+            ready = true;
+            attempts = 0;
+          }
+          for (const listener of listeners.get(event) ?? []) listener(push as never);
+          for (const ask of held.splice(0)) ask(strand);
+          // After the listeners: who sees `online` sees a program that knows where it stands.
+          show();
+        },
+        heard() {
+          heard += 1;
+        },
+      }),
+    };
+    return strand;
+  }
+
+  // ------------------------------------------------------------------ moving
+
+  function moveLater(ms: number, run: () => void): void {
+    moveTimer?.();
+    moveTimer = env.after(ms, run);
+  }
+
+  function stay(): void {
+    moveTimer?.();
+    const given = coming;
+    coming = null;
+    given?.line.disconnect();
+  }
+
+  function move(): void {
+    if (!wanted || !ready || coming !== null) return;
+    coming = spin();
+    coming.line.connect("websocket");
+  }
+
+  function failedToMove(atLeastMs = 0): void {
+    moveTimer?.();
+    coming = null;
+    // The worker that is about to stop goes on for a moment, and somebody else may take this guest by then.
+    if (current !== null) moveLater(Math.max(FIRST_DELAY_MS, atLeastMs) * (1 + env.random()), move);
+    else {
+      current = spin();
       down();
-      // Several hundred clients of one dead worker must not knock on the next in the same instant.
-      if (wanted) comeBack();
-    },
-    refused(data) {
-      if (!wanted) return;
-      const failure = failureOf(data);
-      if (passes(failure)) comeBack(failure.retryInMs ?? 0);
-      else {
-        close();
-        for (const listener of refusedListeners) listener(failure);
-      }
-    },
-    pushed(event, push) {
-      heard += 1;
-      if (event === "session:state") {
-        later(null);
-        ready = true;
-        attempts = 0;
-      }
-      for (const listener of listeners.get(event) ?? []) listener(push as never);
-      // After the listeners: who sees `online` sees a program that knows where it stands.
-      show();
-    },
-    heard() {
-      heard += 1;
-    },
-  });
+      comeBack(atLeastMs);
+    }
+  }
+
+  function between(): void {
+    current = null;
+    later(BETWEEN_MS, () => {
+      current = coming;
+      coming = null;
+      down();
+    });
+  }
+
+  function takeOver(strand: Strand): void {
+    const former = current;
+    current = strand;
+    coming = null;
+    if (former !== null) env.after(RETIRE_MS, () => former.line.disconnect());
+  }
+
+  // ------------------------------------------------------------------ coming back
 
   env.onNetwork(() => {
     show();
@@ -148,7 +243,8 @@ export function createConnection(
   function down(): void {
     ready = false;
     later(null);
-    for (const settle of [...waiting]) settle(UNREACHABLE);
+    for (const settle of [...asking]) settle(UNREACHABLE);
+    held = [];
     show();
   }
 
@@ -162,21 +258,21 @@ export function createConnection(
   function attempt(): void {
     later(null);
     // A proxy that swallows the upgrade lets a websocket hang until the time limit: then begin with polling.
-    line.connect(attempts % 3 === 2 ? "polling" : "websocket");
+    current?.line.connect(attempts % 3 === 2 ? "polling" : "websocket");
   }
 
   function reconnect(): void {
     if (!wanted) return;
-    wanted = false;
-    line.disconnect();
+    close();
     wanted = true;
-    down();
     attempt();
   }
 
   function close(): void {
     wanted = false;
-    line.disconnect();
+    stay();
+    current ??= spin();
+    current.line.disconnect();
     down();
   }
 
@@ -187,8 +283,10 @@ export function createConnection(
       if (!ready) return Promise.resolve<Outcome<Reply>>(UNREACHABLE);
       return new Promise<Outcome<Reply>>((resolve) => {
         const heardBefore = heard;
+        let on: Strand | null = null;
         const settle = (outcome: Outcome<Reply>) => {
-          if (!waiting.delete(settle)) return;
+          if (!asking.delete(settle)) return;
+          on?.waiting.delete(settle);
           cancel();
           resolve(outcome);
         };
@@ -197,18 +295,26 @@ export function createConnection(
           // Not a word since: the connection is dead and does not know it yet.
           if (heard === heardBefore) reconnect();
         });
-        waiting.add(settle);
-        line.emit(event, request, (raw) => {
-          heard += 1;
-          const answer = raw as Answer<Reply>;
-          if ("ok" in answer) settle(answer);
-          else {
-            const error = failureOf(answer.error);
-            settle({ error });
-            // The session ended under a living connection; connecting again tells which way on.
-            if (error.code === "session_expired" || error.code === "token_invalid") reconnect();
-          }
-        });
+        asking.add(settle);
+        const emit = (strand: Strand) => {
+          if (!asking.has(settle)) return;
+          on = strand;
+          strand.waiting.add(settle);
+          strand.line.emit(event, request, (raw) => {
+            heard += 1;
+            const answer = raw as Answer<Reply>;
+            if ("ok" in answer) settle(answer);
+            else {
+              const error = failureOf(answer.error);
+              settle({ error });
+              // The session ended under a living connection; connecting again tells which way on, as one does already.
+              const ended = error.code === "session_expired" || error.code === "token_invalid";
+              if (ended && strand === current && coming === null) reconnect();
+            }
+          });
+        };
+        if (current === null) held.push(emit);
+        else emit(current);
       });
     },
     on(event, listener) {
@@ -225,5 +331,6 @@ export function createConnection(
     },
     close,
     reconnect,
+    move: (inMs) => moveLater(inMs, move),
   };
 }

@@ -419,7 +419,7 @@ async def _redis(site: Site, told: Findings) -> AsyncIterator[Any]:
             ends.push_async_callback(valkey.stop)
             url = valkey.url
         try:
-            client = connect(url)
+            client = connect(url, site.settings.cells)
         except ValueError as error:
             told.error(
                 f"REDIS_URL is no address of a Redis: {error}",

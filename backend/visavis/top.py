@@ -87,8 +87,8 @@ class View(msgspec.Struct):
 class Watcher:
     """Looks, and remembers what rates need."""
 
-    def __init__(self, url: str) -> None:
-        self._client = connect(url)
+    def __init__(self, url: str, cells: int = 1) -> None:
+        self._client = connect(url, cells)
         self._watch = Watch(self._client)
         self._recorders = Recorders(self._client)
         self._said: dict[str, collections.deque[tuple[float, Stats]]] = {}
@@ -306,7 +306,7 @@ def main(argv: Sequence[str]) -> int:
         )
         return 2
     try:
-        watcher = Watcher(settings.redis_url)
+        watcher = Watcher(settings.redis_url, settings.cells)
     except ValueError as error:
         sys.stderr.write(f"visavis: REDIS_URL: {error}\n")
         return 2

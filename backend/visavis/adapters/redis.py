@@ -747,20 +747,20 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 class Watch:
     """What an operator looks at: how Redis is, and what workers and recorders leave of themselves. Changes nothing."""
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._redis = client
-        self._ask = _Asking(None)
+    def __init__(self, keys: Keyspace) -> None:
+        self._keys = keys
+        self._prefix = keys.prefix(0)
 
     async def told(self, pings: int = 1) -> Told:
-        """Ask it. Raises StateUnavailable."""
+        """Ask the server that has the first cell. Raises StateUnavailable."""
         ways: list[tuple[float, float]] = []
         for _ in range(pings):
             began, at = time.perf_counter(), time.time()
-            seconds, micro = await self._ask(self._redis.time())
+            seconds, micro = await self._keys.ask(self._prefix, lambda node: node.time())
             took = time.perf_counter() - began
             ways.append((took, seconds + micro / 1_000_000 - at - took / 2))
         took, clock_off = sorted(ways)[len(ways) // 2]
-        info: dict[str, Any] = await self._ask(self._redis.info("everything"))
+        info: dict[str, Any] = await self._keys.ask(self._prefix, lambda node: node.info("everything"))
         return Told(
             version=str(info.get("valkey_version") or info.get("redis_version", "0")),
             name="Valkey" if "valkey_version" in info else "Redis",
@@ -782,15 +782,15 @@ class Watch:
     async def workers(self) -> dict[str, tuple[float, bytes]]:
         """Each worker's share, and the seconds for which its lease still holds. Raises StateUnavailable."""
 
-        async def read() -> list[Any]:
-            async with self._redis.pipeline(transaction=False) as batch:
+        async def read(node: "redis.Redis") -> list[Any]:
+            async with node.pipeline(transaction=False) as batch:
                 batch.time()
-                batch.zrange("v:workers", 0, -1, withscores=True)
-                batch.hgetall("v:stats")
+                batch.zrange(f"{self._prefix}workers", 0, -1, withscores=True)
+                batch.hgetall(f"{self._prefix}stats")
                 answers: list[Any] = await batch.execute()
                 return answers
 
-        (seconds, micro), leases, shares = await self._ask(read())
+        (seconds, micro), leases, shares = await self._keys.ask(self._prefix, read)
         now = seconds + micro / 1_000_000
         return {name.decode(): (until / 1000 - now, shares.get(name, b"{}")) for name, until in leases}
 

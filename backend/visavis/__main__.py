@@ -1,4 +1,4 @@
-"""The command line: serve, recorder, cluster, certificate, evidence, contract, probe, simulate-matching."""
+"""The command line: serve, recorder, cluster, drain, certificate, evidence, contract, probe, simulate-matching..."""
 
 import argparse
 import asyncio
@@ -12,6 +12,7 @@ from pathlib import Path
 WITH_OPTIONS = {
     "check": "visavis.check",
     "cluster": "visavis.cluster",
+    "drain": "visavis.drain",
     "probe": "visavis.probe",
     "simulate-matching": "visavis.simulate",
     "top": "visavis.top",
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     probe.add_argument("rest", nargs=argparse.REMAINDER)
     check = commands.add_parser("check", help="see whether the settings and everything around can work; see --help")
     check.add_argument("rest", nargs=argparse.REMAINDER)
+    drain = commands.add_parser("drain", help="have workers hand their guests over and go, one after another")
+    drain.add_argument("rest", nargs=argparse.REMAINDER)
     top = commands.add_parser("top", help="watch the workers and Redis, live")
     top.add_argument("rest", nargs=argparse.REMAINDER)
     given = sys.argv[1:] if argv is None else argv
@@ -100,7 +103,7 @@ def _serve() -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        app = Visavis(settings)
+        app = Visavis(settings, os.getpid())
         await app.serve()
         try:
             if not app.relay:

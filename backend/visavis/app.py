@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -99,8 +100,10 @@ WILL_NOT_START = (
 class Visavis:
     """One worker: a whole deployment by itself, or one of many on a shared Redis."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, process: int) -> None:
+        """`process` is the one to end if this worker is to end."""
         self.settings = settings
+        self._process = process
         self.worker = new_id()
         self.address = ""
         self._ends = AsyncExitStack()
@@ -270,7 +273,7 @@ class Visavis:
         self._show(metrics, matchmaker, calling, contract_hash)
         await liveness.start()
         ends(liveness.stop)
-        await bus.start(lambda note: conversations.receive(notes.decode(note)), liveness.hurry)
+        await bus.start(self._hear, liveness.hurry)
         ends(bus.stop)
         ends(conversations.settle)
         ends(calling.settle)
@@ -293,6 +296,14 @@ class Visavis:
         return runner
 
     # ------------------------------------------------------------------ what only the root can join
+
+    def _hear(self, data: bytes) -> None:
+        note = notes.decode(data)
+        if isinstance(note, notes.Stop):
+            log.info("asked_to_stop")
+            os.kill(self._process, signal.SIGTERM)
+        else:
+            self._conversations.receive(note)
 
     async def _drain(self) -> None:
         """Hand the guests over to other workers, if there are any."""
@@ -534,7 +545,7 @@ async def application() -> web.AppRunner:
     try:
         settings = Settings.from_environment(os.environ)
         logs.configure(settings.log_level)
-        return await Visavis(settings).start(settings.port)
+        return await Visavis(settings, os.getppid()).start(settings.port)
     except WILL_NOT_START as error:
         print(f"visavis: {error}", file=sys.stderr)  # noqa: T201  # for whoever started it
         sys.exit(NOT_STARTED)

@@ -78,6 +78,10 @@ class Recorded(Note, frozen=True, tag="r"):
 AnyNote = Deliver | Seated | Moved | Over | Displaced | Called | Recorded
 
 
+class Stop(msgspec.Struct, frozen=True, tag="stop", array_like=True):
+    """To the worker itself, from an operator: hand the guests over and end, as at SIGTERM."""
+
+
 class RecorderNote(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """What a recorder is told about one recording."""
 
@@ -109,12 +113,12 @@ class Finish(RecorderNote, frozen=True, tag="f"):
 ForRecorder = Begin | Offered | Finish
 
 encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(AnyNote)
+_decoder = msgspec.msgpack.Decoder(AnyNote | Stop)
 
 
-def decode(data: bytes) -> AnyNote:
+def decode(data: bytes) -> AnyNote | Stop:
     """Read a note; raises msgspec.MsgspecError for anything else."""
-    note: AnyNote = _decoder.decode(data)
+    note: AnyNote | Stop = _decoder.decode(data)
     return note
 
 

@@ -69,8 +69,12 @@ def test_the_layers_hold() -> None:
         ("sqlite3", {"adapters/sqlite.py"}),
         ("pymongo", {"adapters/mongo.py"}),
         ("jwt", {"adapters/tokens.py"}),
+        ("pyrage", {"adapters/age.py"}),
         ("cryptography", {"adapters/certificate.py", "adapters/tokens.py"}),
-        ("visavis.settings", {"__main__.py", "app.py", "check.py", "cluster.py", "drain.py", "recorder.py", "top.py"}),
+        (
+            "visavis.settings",
+            {"__main__.py", "app.py", "archives.py", "check.py", "cluster.py", "drain.py", "recorder.py", "top.py"},
+        ),
     ],
 )
 def test_what_one_place_hides_is_known_nowhere_else(library: str, where: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: serve, recorder, cluster, drain, certificate, evidence, contract, probe, simulate-matching..."""
+"""The command line: what there is to do, and who does it; no logic."""
 
 import argparse
 import asyncio
@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 WITH_OPTIONS = {
+    "backup": "visavis.archives:backup",
     "check": "visavis.check",
     "cluster": "visavis.cluster",
     "drain": "visavis.drain",
+    "migrate": "visavis.archives:migrate",
     "probe": "visavis.probe",
+    "restore": "visavis.archives:restore",
     "simulate-matching": "visavis.simulate",
     "top": "visavis.top",
 }
-"""Commands that have options of their own, and where they are."""
+"""Commands that have options of their own, and where they are: a module, and its function if not `main`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         deed.add_argument("--by", required=True, help="who does it; this is written down")
     cluster = commands.add_parser("cluster", help="run workers behind nginx on this machine; scripts/cluster")
     cluster.add_argument("rest", nargs=argparse.REMAINDER)
+    for name, about in (
+        ("backup", "write an encrypted backup of what must last, while workers serve; see --help"),
+        ("restore", "put a backup into the document store; see --help"),
+        ("migrate", "bring the document store up to this release"),
+    ):
+        commands.add_parser(name, help=about, add_help=False).add_argument("rest", nargs=argparse.REMAINDER)
     simulate = commands.add_parser("simulate-matching", help="compare matching policies on a published workload")
     simulate.add_argument("rest", nargs=argparse.REMAINDER)
     probe = commands.add_parser("probe", help="go the whole way of two guests against a running server")
@@ -59,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     if given and given[0] in WITH_OPTIONS:
         # Argparse would look for their options here.
         try:
-            run: Callable[[Sequence[str]], int] = importlib.import_module(WITH_OPTIONS[given[0]]).main
+            module, _, function = WITH_OPTIONS[given[0]].partition(":")
+            run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function or "main")
             return run(given[1:])
         except KeyboardInterrupt:
             # Also while it is being loaded, which takes a moment.

@@ -21,7 +21,7 @@ from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics, together
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
-from visavis.adapters.redis import Board, DirectedBus, Keyspace, Ledger, Recorders, State, connect
+from visavis.adapters.redis import Board, DirectedBus, Keyspace, Ledger, Recorders, State, connect, living
 from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
@@ -32,6 +32,7 @@ from visavis.adapters.valkey import PrivateValkey, ValkeyFailed
 from visavis.adapters.workshop import LimitedWorkshop
 from visavis.contract import Connect, IceServer, IceServers, LobbyState, Mode, Refreshed, RefreshSession, Refused
 from visavis.core import collections, notes, tasks
+from visavis.core.archive import Archive
 from visavis.core.bulletin import Bulletin
 from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
@@ -629,7 +630,52 @@ def document_store(s: Settings, data_dir: Path, metrics: Metrics | None = None) 
     """What must last, by the settings."""
     if s.mongo_url:
         return MongoStore(s.mongo_url, s.mongo_database, collections.ALL, meter=metrics)
-    return SqliteStore(data_dir / "visavis.sqlite", collections.ALL, meter=metrics)
+    return SqliteStore(_sqlite(data_dir), collections.ALL, meter=metrics)
+
+
+@asynccontextmanager
+async def archive(settings: Settings, *, files: bool, new: bool) -> AsyncIterator[Archive]:
+    """What backups and restores need of a deployment, by its settings; `new`: it may have been empty until now.
+
+    Raises CannotServe.
+    """
+    s = settings
+    data_dir = Path(s.data_dir)
+    if not new and not s.mongo_url and not _sqlite(data_dir).exists():
+        raise CannotServe(f"there is no {_sqlite(data_dir)}: see VISAVIS_DATA_DIR, or MONGO_URL")
+    async with AsyncExitStack() as ends:
+        documents = document_store(s, data_dir)
+        ends.push_async_callback(documents.close)
+        blobs = storage(s, data_dir) if files else None
+        if blobs is not None:
+            ends.push_async_callback(blobs.close)
+            await blobs.open()
+        spool = DiskSpool(blobs.spool) if blobs is not None else None
+        yield Archive(documents, Schema(), blobs, spool, evidence_seconds=s.evidence_seconds)
+
+
+async def bring_up(settings: Settings) -> None:
+    """Bring the document store up to the schema. Raises CannotUse, StoreUnavailable."""
+    documents = document_store(settings, Path(settings.data_dir))
+    try:
+        await Schema().bring_up(documents, settings.migration_seconds)
+    finally:
+        await documents.close()
+
+
+async def workers_running(settings: Settings) -> int:
+    """How many workers there are on this Redis; 0 without one: a private one is not to be seen."""
+    if not settings.redis_url:
+        return 0
+    keys = redis_at(settings, settings.redis_url)
+    try:
+        return await living(keys)
+    finally:
+        await keys.aclose()
+
+
+def _sqlite(data_dir: Path) -> Path:
+    return data_dir / "visavis.sqlite"
 
 
 def _listen(host: str, port: int) -> socket.socket:

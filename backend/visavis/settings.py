@@ -52,6 +52,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     migration_seconds: Annotated[
         float, _about("For which a worker that starts waits while another brings the document store up to date.", ge=1)
     ] = 600.0
+    backup_passphrase: Annotated[
+        str, _about("For `visavis backup` without a recipient, and `visavis restore`; workers do not need it.")
+    ] = ""
     data_dir: Annotated[str, _about("Folder for what must last and for private sockets.")] = "data"
     web_dir: Annotated[str, _about("Folder of the built client. Empty: `web/dist` of the checkout.")] = ""
     secrets: Annotated[

@@ -233,6 +233,19 @@ def _canary() -> bytes:
     return _CANARY + repr(time.monotonic()).encode()
 
 
+async def living(keys: Keyspace) -> int:
+    """How many workers hold a lease. Raises StateUnavailable."""
+    leases = f"{keys.prefix(0)}workers"
+
+    async def look(node: "redis.Redis") -> int:
+        seconds, _ = await node.time()
+        count: int = await node.zcount(leases, seconds * 1000, "+inf")
+        return count
+
+    count: int = await keys.ask(leases, look)
+    return count
+
+
 def _workers(flat: Sequence[bytes]) -> Workers:
     return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 

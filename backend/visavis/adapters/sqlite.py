@@ -302,7 +302,7 @@ class SqliteStore:
         if not _locked(self._used, fcntl.LOCK_EX):
             # Asking in vain may have cost the lock that was there.
             _locked(self._used, fcntl.LOCK_SH)
-            raise StoreInUse(f"{self._path.name} is used by another process")
+            raise StoreInUse(f"{self._path.name} is in use: stop the workers and the recorder first")
         try:
             async with self._apart() as apart:
                 await apart.do(self._empty)

@@ -52,6 +52,10 @@ class Duplicate(Exception):
     """A document with this id, or this value in a unique index, exists already."""
 
 
+class ArchiveDamaged(Exception):
+    """A backup cannot be read, or is not what it says; the message is a sentence for people."""
+
+
 class DocumentStore(Protocol):
     """What must last: accounts, groups, reports, blocks. Never a stranger's words.
 

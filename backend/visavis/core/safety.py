@@ -4,7 +4,7 @@ And what moderators do with the files that were attached to a report.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -149,6 +149,11 @@ class Evidence:
     async def _note(self, what: str, by: str, report: str, file: str) -> None:
         told = {"at": _now(), "by": by, "what": what, "report": report, "file": file}
         await self._documents.insert(EVIDENCE_ACCESS, new_id(), told)
+
+
+def evidence_of(report: Mapping[str, Any]) -> list[str]:
+    """The files that were kept with a report: of each, the blob `kept/{file}/main`."""
+    return [file["id"] for file in report.get("files", ()) if file["kept"]]
 
 
 def _told(file: Kept) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Everything listens on free ports of this machine and ends with the test that sta
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -20,9 +21,11 @@ import socketio
 
 from visavis.adapters.certificate import self_signed
 from visavis.adapters.nginx import PrivateNginx
+from visavis.adapters.scanner import Clamd
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import RULES_VERSION
 from visavis.core.identity import new_id
+from visavis.core.ports import ScannerUnavailable
 from visavis.describe import contract_hash
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -342,3 +345,47 @@ class Nginx:
     async def stop(self) -> None:
         assert self._nginx is not None
         await self._nginx.stop()
+
+
+class ScannerDaemon:
+    """A real clamd with a database of one signature, that of the test file; it takes so much of a stream."""
+
+    def __init__(self, folder: Path, largest: int, *, tcp: bool = False) -> None:
+        self._folder = folder
+        self._largest = largest
+        self._port = free_port() if tcp else 0
+        self.url = f"tcp://127.0.0.1:{self._port}" if tcp else f"unix:{folder / 'clamd.sock'}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, finds: bytes) -> "ScannerDaemon":
+        """Returns once it answers."""
+        program = shutil.which("clamd") or shutil.which("clamd", path="/usr/sbin")
+        if program is None:
+            missing("clamd is missing")
+        folder = self._folder
+        (folder / "signatures").mkdir(parents=True)
+        (folder / "signatures" / "test.ndb").write_text(f"Eicar-Test:0:*:{finds.hex()}\n")
+        tcp = f"TCPSocket {self._port}\nTCPAddr 127.0.0.1\n"
+        listens = tcp if self._port else f"LocalSocket {folder / 'clamd.sock'}\n"
+        (folder / "clamd.conf").write_text(
+            f"Foreground yes\n{listens}DatabaseDirectory {folder / 'signatures'}\n"
+            f"TemporaryDirectory {folder}\nStreamMaxLength {self._largest}\nLogFile {folder / 'clamd.log'}\n"
+        )
+        self._process = process = await asyncio.create_subprocess_exec(
+            *[program, "--config-file", str(folder / "clamd.conf")],
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(ScannerUnavailable):
+                    await Clamd(self.url).ping()
+                    return self
+                assert process.returncode is None, (folder / "clamd.log").read_text()
+                await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.wait()

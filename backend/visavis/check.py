@@ -808,7 +808,6 @@ async def _check_way_in(origin: str, http: aiohttp.ClientSession, told: Findings
         return
     try:
         async with http.get(f"{origin}/health", allow_redirects=False) as answer:
-            ends = _certificate_ends(answer)
             said = await answer.content.read(1000)
         if answer.status != 200 or b'"ok":true' not in said.replace(b" ", b""):
             told.error(
@@ -831,18 +830,20 @@ async def _check_way_in(origin: str, http: aiohttp.ClientSession, told: Findings
             "Open it from elsewhere; is the proxy running, and its port open?",
         )
         return
-    _check_ends(origin, ends, told)
-    if await _upgrades(origin, http, told):
-        told.good(f"{origin} leads to a worker, WebSocket and all{_days(ends)}")
+    await _check_upgrade(origin, http, told)
 
 
-async def _upgrades(origin: str, http: aiohttp.ClientSession, told: Findings) -> bool:
+async def _check_upgrade(origin: str, http: aiohttp.ClientSession, told: Findings) -> None:
     address = f"{origin}/socket.io/?EIO=4&transport=websocket"
     try:
         async with http.ws_connect(address, headers={"Origin": origin}) as line:
+            shown = line.get_extra_info("peercert")
             opened = await line.receive_str(timeout=5)
         if opened.startswith("0{"):
-            return True
+            ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC) if shown else None
+            _check_ends(origin, ends, told)
+            told.good(f"{origin} leads to a worker, WebSocket and all{_days(ends)}")
+            return
         why = "something else answers"
     except aiohttp.WSServerHandshakeError as error:
         why = f"status {error.status}"
@@ -854,7 +855,6 @@ async def _upgrades(origin: str, http: aiohttp.ClientSession, told: Findings) ->
         "Have the proxy pass Upgrade and Connection on, over HTTP/1.1; and is this very origin in the workers' "
         "VISAVIS_ORIGINS?",
     )
-    return False
 
 
 def _check_ends(where: str, ends: datetime | None, told: Findings) -> None:
@@ -868,12 +868,6 @@ def _check_ends(where: str, ends: datetime | None, told: Findings) -> None:
 
 def _days(ends: datetime | None) -> str:
     return "" if ends is None else f"; its certificate is good for {(ends - datetime.now(UTC)).days} days"
-
-
-def _certificate_ends(answer: aiohttp.ClientResponse) -> datetime | None:
-    held = answer.connection.transport if answer.connection is not None else None
-    shown = held.get_extra_info("peercert") if held is not None else None
-    return datetime.fromtimestamp(ssl.cert_time_to_seconds(shown["notAfter"]), UTC) if shown else None
 
 
 # --------------------------------------------------------------------------- this machine

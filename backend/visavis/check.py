@@ -296,13 +296,15 @@ async def check_redis(site: Site, told: Findings) -> None:
             return
         watch = Watch(client)
         try:
-            redis = await watch.told(pings=21)
+            servers = await watch.told(pings=21)
         except StateUnavailable as error:
             _say_unreachable(error, told)
             return
-        _judge_redis(redis, told, private=not site.settings.redis_url)
+        for server in servers:
+            _judge_redis(server, told, private=not site.settings.redis_url)
         if not site.settings.redis_url:
             return
+        _judge_spread(servers, site.settings.cells, told)
         workers = {name: read_share(share) for name, (left, share) in (await watch.workers()).items() if left > 0}
         if not workers:
             told.note("No worker has left a sign of life there.", "", "Right before the first start.")
@@ -336,53 +338,54 @@ def _say_unreachable(error: Exception, told: Findings) -> None:
 
 
 def _judge_redis(redis: Told, told: Findings, *, private: bool) -> None:
+    it = f"Redis at {redis.address}"
     least = 7
     if redis.name == "Redis" and int(redis.version.partition(".")[0]) < least:
         told.error(
-            f"Redis {redis.version} is too old.",
+            f"{it}: Redis {redis.version} is too old.",
             "The scripts say in their first line what they may do when memory is full, which older ones do not read.",
             "Install Redis 7 or Valkey, or newer.",
         )
     if redis.most_memory and redis.policy != "noeviction":
         told.error(
-            f"Redis forgets keys when its memory is full: maxmemory-policy is {redis.policy}.",
+            f"{it} forgets keys when its memory is full: maxmemory-policy is {redis.policy}.",
             "Seats and conversations of people who are talking would be lost without a trace.",
             "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file.",
         )
     if not redis.most_memory:
         told.warning(
-            "Redis has no limit to its memory.",
+            f"{it} has no limit to its memory.",
             "It grows until the system ends it, and with it everything it holds.",
             "Set maxmemory to about three quarters of what the machine can spare, with maxmemory-policy noeviction.",
         )
     elif redis.memory > 0.8 * redis.most_memory:
         told.warning(
-            f"Redis has used {redis.memory * 100 // redis.most_memory} % of its memory.",
+            f"{it} has used {redis.memory * 100 // redis.most_memory} % of its memory.",
             "When it is full nobody new can come in: they are told that it is busy.",
             "Give it more maxmemory; docs/operations.md says how much a guest takes.",
         )
     if redis.evicted:
         told.error(
-            f"Redis has forgotten {redis.evicted} keys to save memory since its start.",
+            f"{it} has forgotten {redis.evicted} keys to save memory since its start.",
             "Some of them were people's seats and conversations.",
             "Set maxmemory-policy noeviction, and give it more memory.",
         )
     if redis.last_save_failed:
         told.error(
-            "Redis could not save to its disk.",
+            f"{it} could not save to its disk.",
             "By default it then takes no more changes at all: nobody can come in.",
             'Make room on its disk. Nothing in it has to be saved: save "" and appendonly no are right for Visavis.',
         )
     if abs(redis.clock_off) > CLOCK_SECONDS:
         told.error(
-            f"The clocks of Redis and of this machine differ by {abs(redis.clock_off):.1f} s.",
+            f"The clocks of {it} and of this machine differ by {abs(redis.clock_off):.1f} s.",
             "Sessions, files and relays' credentials end by clocks of several machines: they would end too early, or "
             "not be taken at all.",
             "Have chrony or systemd-timesyncd keep the time on every machine; timedatectl shows whether it does.",
         )
     if redis.took > SLOW_SECONDS:
         told.warning(
-            f"Redis takes {redis.took * 1000:.0f} ms to answer.",
+            f"{it} takes {redis.took * 1000:.0f} ms to answer.",
             "Every match, reconnect and message between workers waits for it, some several times.",
             "Put it into the same network as the workers, and see redis-cli --latency and SLOWLOG GET.",
         )
@@ -396,7 +399,26 @@ def _judge_redis(redis: Told, told: Findings, *, private: bool) -> None:
         role = f"{redis.role} with {redis.replicas} replicas" if redis.role == "master" else redis.role
         limit = f" of {_size(redis.most_memory)}" if redis.most_memory else ""
         away = f"{redis.took * 1000:.1f} ms away"
-        told.good(f"{redis.name} {redis.version}, {away}, {_size(redis.memory)}{limit}, {keeps}, {role}")
+        told.good(
+            f"{redis.name} {redis.version} at {redis.address}, {away}, {_size(redis.memory)}{limit}, {keeps}, {role}"
+        )
+
+
+def _judge_spread(servers: Sequence[Told], cells: int, told: Findings) -> None:
+    """What is lost with one server, and whether several are used."""
+    if any(server.cluster for server in servers) and cells == 1:
+        told.warning(
+            "REDIS_URL is a Cluster, and VISAVIS_CELLS is 1.",
+            "Everything is on one of its servers, and the others idle.",
+            "Set VISAVIS_CELLS to one or two for each primary, on every worker alike.",
+        )
+    alone = [server.address for server in servers if server.role == "master" and not server.replicas]
+    if alone:
+        told.note(
+            f"{' and '.join(alone)} {'has' if len(alone) == 1 else 'have'} no replica.",
+            "While it is away nobody can come in or be matched; conversations under way go on.",
+            "With Sentinel or a Cluster a replica takes over; see docs/operations.md.",
+        )
 
 
 @contextlib.asynccontextmanager

@@ -81,7 +81,7 @@ class View(msgspec.Struct):
     problem: str
     workers: list[Worker]
     totals: Totals
-    redis: Told | None
+    redis: list[Told]
 
 
 class Watcher:
@@ -95,7 +95,7 @@ class Watcher:
         self._gone: dict[str, tuple[float, Worker]] = {}
         self._workers: dict[str, Worker] = {}
         self._away_since: float | None = None
-        self.view = View("", [], Totals(0, {}, 0, 0, None, 0, 0, 0), None)
+        self.view = View("", [], Totals(0, {}, 0, 0, None, 0, 0, 0), [])
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -241,10 +241,14 @@ def draw(view: View, width: int, height: int | None) -> RenderableType:
         ("Waiting", waiting),
         ("Recorders", f"{totals.recorders or 'none'}{places}"),
     ]
-    if redis is not None:
-        limit = f" of {_size(redis.most_memory)}" if redis.most_memory else ""
-        away = f"{redis.took * 1000:.1f} ms away"
-        said.append(("Redis", f"{_size(redis.memory)}{limit}, {redis.commands_per_second} commands/s, {away}"))
+    if redis:
+        most = sum(server.most_memory for server in redis)
+        limit = f" of {_size(most)}" if most else ""
+        many = f"{len(redis)} servers, " if len(redis) > 1 else ""
+        used = f"{many}{_size(sum(server.memory for server in redis))}{limit}"
+        commands = sum(server.commands_per_second for server in redis)
+        away = max(server.took for server in redis) * 1000
+        said.append(("Redis", f"{used}, {commands} commands/s, {away:.1f} ms away"))
     lines = [Text.assemble((f"{name:11}", "bold"), text) for name, text in said]
     if height is not None:
         # The workers matter most.
@@ -339,7 +343,7 @@ async def _once(watcher: Watcher, asked: argparse.Namespace, console: Console, s
     view = await watcher.look()
     if asked.json:
         _say(view)
-    elif view.problem and view.redis is None:
+    elif view.problem and not view.redis:
         sys.stderr.write(f"visavis: {view.problem}\n")
     else:
         console.print(draw(view, console.width, None))

@@ -29,7 +29,6 @@ import aiohttp
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.padding import Padding
 from rich.text import Text
 
 from visavis import VERSION
@@ -1100,14 +1099,15 @@ class Teller:
 
     def tell(self, found: dict[str, list[Finding]], level: Level, took: float) -> None:
         for name in CHECKS:
+            shown = name
             for finding in found[name]:
-                head = Text.assemble(
-                    (f"{name:11}", "bold"), (f"{finding.level:8}", COLOURS[finding.level]), finding.what
-                )
-                self._print(head, 19)
+                head = Text.assemble((f"{shown:11}", "bold"), (f"{finding.level:8}", COLOURS[finding.level]))
+                self._print(head, finding.what)
+                if self._console.is_terminal:
+                    shown = ""
                 for word, text in (("Why:", finding.why), ("Do:", finding.do)):
                     if text and finding.level != "good":
-                        self._print(Text.assemble((f"{word:5}", "dim"), text), 24, 19)
+                        self._print(Text.assemble(" " * 19, (f"{word:5}", "dim")), text)
         counts = {one: sum(f.level == one for all_ in found.values() for f in all_) for one in LEVELS}
         said = {
             "good": "All is well.",
@@ -1117,14 +1117,14 @@ class Teller:
         }
         self._console.print(Text(f"{said[level]} Visavis {VERSION}, {took:.1f} s", COLOURS[level]))
 
-    def _print(self, text: Text, hang: int, indent: int = 0) -> None:
-        """Wrapped, the lines after the first further in; whole, where the output is no terminal."""
+    def _print(self, head: Text, text: str) -> None:
+        """The text beside its head: wrapped on a terminal, whole elsewhere."""
         if not self._console.is_terminal:
-            sys.stdout.write(" " * indent + text.plain + "\n")
+            sys.stdout.write(head.plain + text + "\n")
             return
-        lines = text.wrap(self._console, max(20, self._console.width - hang))
-        for number, line in enumerate(lines):
-            self._console.print(Padding(line, (0, 0, 0, indent if number == 0 else hang)))
+        for line in Text(text).wrap(self._console, max(20, self._console.width - len(head))):
+            self._console.print(Text.assemble(head, line), no_wrap=True, overflow="ignore")
+            head = Text(" " * len(head))
 
 
 def _many(count: int, word: str) -> str:

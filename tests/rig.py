@@ -30,6 +30,15 @@ from visavis.describe import contract_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRETS = "t1:" + "s" * 40
+UNLIMITED = {
+    f"VISAVIS_{name}": "1000000"
+    for name in (
+        *("PEOPLE_PER_ADDRESS", "API_PER_WINDOW", "REQUESTS_PER_MINUTE", "FINDS_PER_MINUTE", "REPORTS_PER_HOUR"),
+        *("TRANSFERS_PER_MINUTE", "GUESTS_PER_WINDOW", "CONNECTIONS_PER_ADDRESS", "HANDSHAKES_PER_MINUTE"),
+        *("STRANGERS_PER_ADDRESS", "MAX_STRANGERS"),
+    )
+} | {"VISAVIS_UPLOAD_BYTES_PER_HOUR": "1000000000000"}
+"""Everybody in a test comes from one address, and is in a hurry."""
 
 
 def missing(what: str) -> NoReturn:
@@ -62,7 +71,7 @@ class Worker:
             "VISAVIS_DATA_DIR": str(data_dir),
             "VISAVIS_PORT": "0",
             "VISAVIS_SECRETS": SECRETS,
-            "VISAVIS_GUESTS_PER_WINDOW": "100000",
+            **UNLIMITED,
             # A test of calls brings a relay of its own, which outlives the worker.
             "VISAVIS_TURN_URLS": "none",
             **environment,
@@ -195,10 +204,18 @@ def http(address: str | None = None, **options: Any) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False, local_addr=local), **options)
 
 
-async def get_guest(url: str, device: str | None = None) -> dict[str, Any]:
+def from_address(address: str | None) -> dict[str, str]:
+    """What a proxy would say of a request from there."""
+    return {"X-Forwarded-For": address} if address else {}
+
+
+async def get_guest(url: str, device: str | None = None, *, address: str | None = None) -> dict[str, Any]:
     """Ask for a guest over HTTP."""
     body = {"device": device} if device else {"birthDate": "1990-05-17", "rules": RULES_VERSION}
-    async with http() as session, session.post(f"{url}/api/guests", json=body) as response:
+    async with (
+        http(headers=from_address(address)) as session,
+        session.post(f"{url}/api/guests", json=body) as response,
+    ):
         created: dict[str, Any] = await response.json()
         assert response.status == 201, created
         return created
@@ -207,9 +224,12 @@ async def get_guest(url: str, device: str | None = None) -> dict[str, Any]:
 class Guest:
     """A client without a screen: asks, and remembers every push in order."""
 
-    def __init__(self, url: str, created: dict[str, Any], transports: list[str] | None = None) -> None:
+    def __init__(
+        self, url: str, created: dict[str, Any], transports: list[str] | None = None, *, address: str | None = None
+    ) -> None:
         self.url = url
         self.created = created
+        self.address = address
         self.transports = transports or ["websocket"]
         self.pushes: list[tuple[str, dict[str, Any]]] = []
         self._news = asyncio.Condition()
@@ -244,7 +264,8 @@ class Guest:
             await self._sio.disconnect()
         self._sio = self._client()
         asked = {"token": self.created["token"], "contract": contract_hash(), **auth}
-        await self._sio.connect(self.url, auth=asked, transports=self.transports)
+        headers = from_address(self.address)
+        await self._sio.connect(self.url, headers, auth=asked, transports=self.transports)
         self.connected = True
         return await self.next("session:state")
 
@@ -298,8 +319,9 @@ async def arrive(url: str, **options: Any) -> Guest:
 
 async def meet(a: Guest, b: Guest, **wishes: Any) -> str:
     """Have two guests find each other; returns the conversation's id."""
-    await a.find(**wishes)
-    await b.find(**wishes)
+    for guest in (a, b):
+        asked = await guest.find(**wishes)
+        assert "ok" in asked, asked
     found = await a.next("match:found")
     other = await b.next("match:found")
     assert found["conversation"]["id"] == other["conversation"]["id"]

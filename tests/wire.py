@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from rig import from_address
 from visavis.describe import contract_hash
 
 SEPARATOR = "\x1e"
@@ -23,9 +24,11 @@ def auth_of(created: dict[str, Any], **changes: Any) -> dict[str, Any]:
 class Wire:
     """One websocket. Answers pings unless told not to, and keeps every packet that comes."""
 
-    def __init__(self, url: str, *, origin: str | None = None, sid: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, origin: str | None = None, sid: str | None = None, address: str | None = None
+    ) -> None:
         self._url = f"{url}/socket.io/?EIO=4&transport=websocket" + (f"&sid={sid}" if sid else "")
-        self._headers = {"Origin": origin} if origin else {}
+        self._headers = from_address(address) | ({"Origin": origin} if origin else {})
         self._acks = 0
         self.answering = True
         self.opened: dict[str, Any] = {}

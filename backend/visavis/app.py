@@ -21,7 +21,7 @@ from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics, together
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
-from visavis.adapters.redis import Board, DirectedBus, Keyspace, Ledger, Recorders, State, connect, living
+from visavis.adapters.redis import Board, Counters, DirectedBus, Keyspace, Ledger, Recorders, State, connect, living
 from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
@@ -38,6 +38,7 @@ from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.files import Files, Rules
 from visavis.core.identity import Guest, new_id
+from visavis.core.limits import Limits, Rule, rules
 from visavis.core.liveness import Liveness, Lobby, Vitals
 from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
@@ -58,6 +59,7 @@ from visavis.core.safety import Evidence, Safety
 from visavis.core.schema import CannotUse, Schema
 from visavis.doors.gateway import Gateway, encode_push
 from visavis.doors.http import Http, Remembered
+from visavis.doors.sources import Sources
 from visavis.settings import Settings, SettingsError, without
 
 log = logging.getLogger(__name__)
@@ -199,6 +201,15 @@ class Visavis:
             metrics,
         )
         self._files = files = await self._shared_files(data_dir, Ledger(places), metrics)
+        limits = Limits(
+            Counters(places, self.worker),
+            limit_rules(s),
+            metrics,
+            connections=s.connections_per_address,
+            networks=s.addresses_per_network,
+        )
+        # The same on all workers; changing the first secret begins every count of an address anew.
+        sources = Sources(next(iter(keys.values())), trust_forwarded=s.trust_forwarded)
         safety = Safety(conversations, state, documents, files, metrics)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents, self._parts)
         contract_hash = describe.contract_hash()
@@ -226,12 +237,16 @@ class Visavis:
             },
             self._authenticate,
             contract_hash,
+            limits,
+            sources,
             origins=origins,
             ping_interval=s.ping_interval,
             ping_timeout=s.ping_timeout,
             max_frame_bytes=s.max_frame_bytes,
             max_queue_bytes=s.max_queue_bytes,
             max_connections=s.max_connections,
+            max_strangers=s.max_strangers,
+            strangers_per_address=s.strangers_per_address,
             bucket_size=s.bucket_size,
             bucket_per_second=s.bucket_per_second,
             meter=metrics,
@@ -241,7 +256,8 @@ class Visavis:
             seats=state,
             recall=self._recall,
             issue=self._issue,
-            allow=state.allow,
+            limits=limits,
+            sources=sources,
             lobby=self._lobby_state,
             parts=self._parts,
             needed=NEEDED,
@@ -257,9 +273,6 @@ class Visavis:
             metrics_token=s.metrics_token,
             alone=not s.origins,
             minimum_age=s.minimum_age,
-            guests_per_window=s.guests_per_window,
-            trust_forwarded=s.trust_forwarded,
-            salt=next(iter(keys.values())),
             contract_hash=contract_hash,
             openapi=describe.openapi(),
             web_dir=Path(s.web_dir) if s.web_dir else ROOT / "web" / "dist",
@@ -274,6 +287,8 @@ class Visavis:
         self._show(metrics, matchmaker, calling, contract_hash)
         await liveness.start()
         ends(liveness.stop)
+        await limits.start()
+        ends(limits.stop)
         await bus.start(self._hear, liveness.hurry)
         ends(bus.stop)
         ends(conversations.settle)
@@ -594,6 +609,28 @@ def sharing(
     )
     workshop = LimitedWorkshop(s.file_checks_at_once, s.file_pixels)
     return Files(ledger, blobs, DiskSpool(blobs.spool), workshop, scanner, tokens, metrics, rules)
+
+
+def limit_rules(s: Settings) -> dict[str, Rule]:
+    """How much of what in which time, by the settings."""
+    return rules(
+        guest={
+            "api": s.api_per_window,
+            "requests": s.requests_per_minute,
+            "finds": s.finds_per_minute,
+            "reports": s.reports_per_hour,
+            "transfers": s.transfers_per_minute,
+        },
+        address={
+            "guests": s.guests_per_window,
+            # What a guest may is counted with the uploads themselves.
+            "uploads": s.files_per_minute * s.people_per_address,
+            "upload_bytes": s.upload_bytes_per_hour,
+            "handshakes": s.handshakes_per_minute,
+        },
+        people_per_address=s.people_per_address,
+        addresses_per_network=s.addresses_per_network,
+    )
 
 
 @asynccontextmanager

@@ -45,6 +45,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "binary_refused": (400, "Binary packets are not accepted."),
     "too_large": (413, "The request is larger than `limit` bytes."),
     "rate_limited": (429, "Too many requests; try again in `retryInMs`."),
+    "address_full": (429, "Too many connections from this address or network at once; try again in `retryInMs`."),
     "token_invalid": (401, "The token is missing, malformed, forged or of another kind."),
     "session_expired": (401, "The guest session has ended; ask for a new guest."),
     "stale_client": (409, "The page speaks another version of the contract; reload it."),

@@ -166,13 +166,46 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_frame_bytes: Annotated[int, _about("Largest frame or polling body accepted.", ge=4096)] = 65_536
     max_queue_bytes: Annotated[int, _about("A connection with more than this unread is cut.", ge=65_536)] = 1_000_000
     max_connections: Annotated[int, _about("Connections a worker takes before it answers `busy`.", ge=1)] = 20_000
-    bucket_size: Annotated[float, _about("Requests, weighed by cost, a guest may make at once.", ge=1)] = 40.0
-    bucket_per_second: Annotated[float, _about("Requests, weighed by cost, a guest may make per second.", ge=0.1)] = (
-        10.0
-    )
+    bucket_size: Annotated[float, _about("Requests, weighed by cost, a connection may make at once.", ge=1)] = 40.0
+    bucket_per_second: Annotated[
+        float, _about("Requests, weighed by cost, a connection may make per second.", ge=0.1)
+    ] = 10.0
+    people_per_address: Annotated[
+        int,
+        _about(
+            "An address (IPv6: a /64) may do what so many guests at their limits may. A school behind one address is "
+            "some hundreds of people, few of whom ever are.",
+            ge=1,
+        ),
+    ] = 20
+    addresses_per_network: Annotated[
+        int, _about("An IPv6 /48 may do what so many of its /64 at their limits may.", ge=1)
+    ] = 16
+    api_per_window: Annotated[
+        int, _about("Calls of the JSON API in 15 minutes, a guest. Files are counted apart.", ge=1)
+    ] = 100
+    requests_per_minute: Annotated[
+        int, _about("Requests over Socket.IO, weighed by cost, such as messages: a minute, a guest.", ge=1)
+    ] = 600
+    finds_per_minute: Annotated[int, _about("Searches for a stranger a guest may begin in a minute.", ge=1)] = 30
+    reports_per_hour: Annotated[int, _about("Reports and blocks in an hour, a guest.", ge=1)] = 30
+    transfers_per_minute: Annotated[
+        int, _about("HTTP requests that carry or watch over files, in a minute, a guest.", ge=1)
+    ] = 600
     guests_per_window: Annotated[
         int, _about("New guests an address (IPv6: its /64) may ask for in ten minutes.", ge=1)
-    ] = 60
+    ] = 120
+    upload_bytes_per_hour: Annotated[
+        int, _about("Bytes of uploads that may be begun from one address in an hour.", ge=1)
+    ] = 4_000_000_000
+    connections_per_address: Annotated[int, _about("Connections an address may have at once.", ge=1)] = 500
+    handshakes_per_minute: Annotated[int, _about("Times in a minute an address may connect.", ge=1)] = 1000
+    strangers_per_address: Annotated[
+        int, _about("Connections an address may have to one worker before it says who they are.", ge=1)
+    ] = 200
+    max_strangers: Annotated[
+        int, _about("Connections a worker has before it knows who they are; the next is told `busy`.", ge=1)
+    ] = 2000
     lease_ms: Annotated[int, _about("A worker that is silent this long is taken for dead.", ge=500)] = 3000
 
     @classmethod

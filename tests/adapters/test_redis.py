@@ -27,7 +27,18 @@ from visavis.contract import Profile, Why
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
 from visavis.core.matching import Ticket
-from visavis.core.ports import Connected, Member, Proposal, Queue, Record, StateFull, StateUnavailable, Upload
+from visavis.core.ports import (
+    Connected,
+    Count,
+    Member,
+    Present,
+    Proposal,
+    Queue,
+    Record,
+    StateFull,
+    StateUnavailable,
+    Upload,
+)
 
 LEASE_MS = 60_000
 SESSION_MS = 600_000
@@ -497,7 +508,7 @@ async def test_memory_that_ran_out_is_told_apart_and_leaves_nothing_half_done(wo
         with pytest.raises(StateFull):
             await one.create(new_guest())
         with pytest.raises(StateFull):
-            await one.allow("guests:x", 3, 1000)
+            await adapter.Counters(workers.keys(), "one").count([Count("guests:x", 1, 3, 1000)])
         assert await workers.everything() == before
         await workers.raw.delete(workers.key("worker:one"))
         await one.beat(b"{}")
@@ -508,16 +519,6 @@ async def test_memory_that_ran_out_is_told_apart_and_leaves_nothing_half_done(wo
     finally:
         await workers.raw.config_set("maxmemory", 0, **workers.everywhere)
     assert (await one.waiting(TEXT))[0] == []
-
-
-async def test_a_limit_counts_for_all_workers_and_begins_anew(workers: Workers) -> None:
-    """Three in a window whoever asks; then the time until the next."""
-    one, two = await workers.started("one"), await workers.started("two")
-    assert [await state.allow("x", 3, 300) for state in (one, two, one)] == [0, 0, 0]
-    wait = await two.allow("x", 3, 300)
-    assert 0 < wait <= 300
-    await asyncio.sleep(wait / 1000 + 0.01)
-    assert await one.allow("x", 3, 300) == 0
 
 
 async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> None:
@@ -534,7 +535,9 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     await two.end(ended.id, b.id)
     await waits(one)
     await one.hold(TEXT)
-    await one.allow("x", 1, 10_000)
+    counters = adapter.Counters(workers.keys(), "one")
+    await counters.count([Count("x", 1, 3, 10_000)])
+    await counters.present([Present("x", 1)], 10_000)
     await one.touch([(a.id, 1), (b.id, 1)])
     await one.reap("two")
     recorder = adapter.Recorders(workers.keys(), "recorder")
@@ -555,7 +558,6 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     documented = dict(re.findall(r"^  (\w+)(?::\{\w+\})? +(.*)$", adapter.__doc__ or "", re.MULTILINE))
     without_end = {name for name, about in documented.items() if "TTL" not in about and "(" in about} - {
         "round",
-        "limit",
     }
     assert without_end == {"workers", "stats", "waiting", "tickets", "recorders", "files"}
     seen = set()

@@ -155,7 +155,8 @@ async def test_new_guests_of_one_address_are_limited(worker_with: WorkerWith) ->
         )
     assert (refused.status, refused.code) == (429, "rate_limited")
     wait = refused.body["error"]["retryInMs"]
-    assert 0 < wait <= 600_000
+    # A sixteenth more than the window: what was counted in one goes with it.
+    assert 0 < wait <= 637_500
     assert int(refused.headers["Retry-After"]) == -(-wait // 1000)
     for address in ("203.0.113.7", "2001:db8:1::/64"):
         hosts = [address] * 4 if "/" not in address else [f"2001:db8:1::{n}" for n in range(1, 5)]

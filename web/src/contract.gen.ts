@@ -1,6 +1,6 @@
 // Written by `python -m visavis contract`. Do not edit.
 
-export const CONTRACT = "978af64a5acf";
+export const CONTRACT = "87ddc9430d13";
 export const RULES_VERSION = 1;
 export const MAX_FILE_NAME = 120;
 export const MAX_ICE_SERVERS = 4;
@@ -23,7 +23,7 @@ export type ReportReason = "harassment" | "hate" | "minor" | "other" | "sexual" 
 
 export type Body = TextBody | FileBody | ReactionBody | DeletionBody;
 
-export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "no_such_call", "not_agreed", "direct_needed", "description_refused", "recording_unavailable", "no_such_file", "file_empty", "file_too_large", "too_many_files", "kind_refused", "file_unreadable", "picture_too_large", "file_infected", "offset_mismatch", "storage_full", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
+export const ERROR_CODES = ["bad_request", "unknown_event", "binary_refused", "too_large", "rate_limited", "address_full", "token_invalid", "session_expired", "stale_client", "birth_date_needed", "under_age", "rules_not_accepted", "origin_refused", "not_in_conversation", "in_conversation", "mode_unavailable", "no_such_call", "not_agreed", "direct_needed", "description_refused", "recording_unavailable", "no_such_file", "file_empty", "file_too_large", "too_many_files", "kind_refused", "file_unreadable", "picture_too_large", "file_infected", "offset_mismatch", "storage_full", "not_found", "method_not_allowed", "busy", "unavailable", "internal"] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** What a client presents when it connects (Socket.IO `auth`). */

@@ -44,6 +44,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "call_failures": ("Members whose call found no connection, by cause.", ("cause",)),
     "ice_restarts": ("Broken paths that were mended, by cause.", ("cause",)),
     "candidates_dropped": ("Candidates not passed on because they were not agreed to.", ()),
+    "limits_reached": ("Refusals because a limit of all workers together was reached, by which.", ("limit",)),
     "uploads_begun": ("Uploads that were announced and let begin.", ()),
     "upload_bytes": ("Bytes of files that came in.", ()),
     "files_uploaded": ("Uploads that were checked: `ready`, or the code of the refusal.", ("outcome",)),

@@ -35,7 +35,8 @@ Keys of the recorders, which begin with `v:{recorders}:`:
   made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
 
 Keys that stand alone, wherever they come to lie, as `v:` and:
-  limit:{name}        counters (their window)
+  limit:{name}        hash: sixteenth of the window by what was counted in it (TTL of the window and a sixteenth)
+  present:{place}     hash: worker by its connections from there and until when its word holds (TTL of the last)
   sweeping            who sweeps (TTL until the next sweep)
   metrics:{worker}    its metrics, compressed (TTL of 15 s)
 """
@@ -65,9 +66,12 @@ from visavis.core.matching import Ticket
 from visavis.core.ports import (
     Beat,
     Connected,
+    Count,
+    Counted,
     Dropped,
     Member,
     Meter,
+    Present,
     Proposal,
     Queue,
     Record,
@@ -168,6 +172,31 @@ class Keyspace:
                 return await node.eval(text, 1, key, *args)
 
         return await self.ask(key, call)
+
+    async def run_each(self, script: str, calls: Sequence[tuple[str, Sequence[str | int]]]) -> list[Any]:
+        """Run a script with each of these only keys and its arguments: one round trip to each server that has some.
+
+        Raises StateUnavailable, StateFull.
+        """
+        _, name = self._scripts[script]
+        answers: list[Any] = [None] * len(calls)
+
+        async def run(some: list[int]) -> None:
+            async def call(node: "redis.Redis") -> list[Any]:
+                async with node.pipeline(transaction=False) as batch:
+                    for n in some:
+                        key, args = calls[n]
+                        batch.evalsha(name, 1, key, *args)
+                    return await batch.execute(raise_on_error=False)
+
+            for n, answer in zip(some, await self.ask(calls[some[0]][0], call), strict=True):
+                key, args = calls[n]
+                # Where the script is not known, or the key no longer is: nothing was done, and `run` knows what to do.
+                answers[n] = await self.run(script, key, *args) if isinstance(answer, RedisError) else answer
+
+        for some in await self._servers.together([key for key, _ in calls]):
+            await run(some)
+        return answers
 
     async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]]) -> Any:
         """What a command about this key, and others with its hash tag, gives. Raises StateUnavailable, StateFull."""
@@ -462,11 +491,21 @@ class State:
                     outcomes.append({g: place.decode() for g, place in zip(guests, places, strict=True)})
         return outcomes
 
-    # ------------------------------------------------------------------ limits
 
-    async def allow(self, name: str, limit: int, window_ms: int) -> int:
-        """Count one against a limit shared by all workers; 0 if within it, else ms until it starts afresh."""
-        return int(await self._keys.run("allow", f"v:limit:{name}", limit, window_ms))
+class Counters:
+    """Counters of `core.ports`: a key of its own for each, which a cluster may keep anywhere."""
+
+    def __init__(self, keys: Keyspace, worker: str) -> None:
+        self._keys = keys
+        self._worker = worker
+
+    async def count(self, asked: Sequence[Count]) -> list[Counted]:
+        calls = [(f"v:limit:{one.name}", (one.cost, one.most, one.window_ms, one.how)) for one in asked]
+        return [Counted(int(wait_ms), int(left)) for wait_ms, left in await self._keys.run_each("count", calls)]
+
+    async def present(self, told: Sequence[Present], kept_ms: int) -> list[int]:
+        calls = [(f"v:present:{one.place}", (self._worker, one.connections, kept_ms)) for one in told]
+        return [int(others) for others in await self._keys.run_each("present", calls)]
 
 
 class DirectedBus:

@@ -13,7 +13,7 @@ import bisect
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -106,6 +106,16 @@ class Servers:
             assert self._client_of is not None
             self._clients[address] = self._client_of(address)
         return self._clients[address]
+
+    async def together(self, keys: Sequence[str]) -> list[list[int]]:
+        """Which of the keys one server has, by what is known, as their places. Raises StateUnavailable."""
+        found: dict[redis.Redis, list[int]] = {}
+        for n, key in enumerate(keys):
+            try:
+                found.setdefault(await self.owner(key), []).append(n)
+            except RedisError as error:
+                raise StateUnavailable(f"{type(error).__name__}: {error}") from error
+        return list(found.values())
 
     async def look_again(self) -> None:
         """Find out where the servers are now; what cannot be found out stays as it was."""

@@ -109,6 +109,8 @@ class Served(msgspec.Struct, frozen=True):
     name: str
     attachment: bool
     tag: str
+    guest: str
+    """To whom."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -464,18 +466,19 @@ class Files:
         """What an address leads to, if it still does. Raises Refused."""
         given = self._passes.admits(token)
         file = await self._ledger.open(given.file, given.guest, given.conversation, self._clock()) if given else None
-        if file is None:
+        if given is None or file is None:
             raise Refused("no_such_file")
         if variant == "thumb" and file.thumb:
             blob = f"files/{file.id}/thumb"
             size = await self._blobs.size(blob)
             if size is None:
                 raise Refused("no_such_file")
-            return Served(blob, size, "image/webp", file.name, attachment=False, tag=f"{file.id}-thumb")
+            return Served(blob, size, "image/webp", file.name, False, f"{file.id}-thumb", given.guest)
         if variant not in ("main", "download"):
             raise Refused("no_such_file")
         attachment = variant == "download" or file.kind == "document"
-        return Served(f"files/{file.id}/main", file.bytes, file.type, file.name, attachment, f"{file.id}-main")
+        blob, tag = f"files/{file.id}/main", f"{file.id}-main"
+        return Served(blob, file.bytes, file.type, file.name, attachment, tag, given.guest)
 
     def read(self, served: Served, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from `start` up to, not including, `end`. Raises KeyError before the first if they are gone."""

@@ -373,6 +373,43 @@ class Pool(Protocol):
         """Seat each pair whose tickets both still wait; for each, where its members are, or None."""
 
 
+class Count(msgspec.Struct, frozen=True):
+    """Something to count under a name, in a window that slides: at most `most` in any stretch of `window_ms`.
+
+    `take` counts it if it fits; `add` counts it, as it was done already; `back` makes a `take` undone.
+    """
+
+    name: str
+    cost: int
+    most: int
+    window_ms: int
+    how: Literal["take", "add", "back"] = "take"
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """How a counter stands: what is left, and ms until so much fits; for what was added, until anything does."""
+
+    wait_ms: int
+    left: int
+
+
+class Present(msgspec.Struct, frozen=True):
+    """How many connections this worker has from a place."""
+
+    place: str
+    connections: int
+
+
+class Counters(Protocol):
+    """What all workers count together, by Redis's time. Methods raise StateUnavailable."""
+
+    async def count(self, asked: Sequence[Count]) -> list[Counted]:
+        """Count each of these, each for itself, in one round trip."""
+
+    async def present(self, told: Sequence[Present], kept_ms: int) -> list[int]:
+        """Leave this worker's numbers, which hold for `kept_ms`; gives for each place what all others have."""
+
+
 class Bus(Protocol):
     """The way to other workers: what is lost on it is healed by receipts and by `touch`."""
 

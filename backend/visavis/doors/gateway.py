@@ -34,8 +34,10 @@ from visavis.contract import ERRORS, EVENT_OF, REQUESTS, Connect, Refused, Sessi
 from visavis.core import tasks
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
+from visavis.core.limits import COME_BACK_MS, TAKEN_BY, Bucket, Limits, Source
 from visavis.core.ports import Meter, Record, StateFull, StateUnavailable
 from visavis.core.tally import Tally
+from visavis.doors.sources import Sources
 
 log = logging.getLogger(__name__)
 
@@ -71,30 +73,6 @@ _names = {struct: msgspec.json.encode(event) for struct, event in EVENT_OF.items
 def encode_push(push: Wire) -> bytes:
     """A push as the Socket.IO event that goes out: `2["name",{...}]`."""
     return b"2[%b,%b]" % (_names[type(push)], _json.encode(push))
-
-
-class _Bucket:
-    """Token bucket: `size` at once, `per_second` afterwards."""
-
-    __slots__ = ("_level", "_size", "_per_second", "_at", "refused")
-
-    def __init__(self, size: float, per_second: float) -> None:
-        self._size = self._level = size
-        self._per_second = per_second
-        self._at = time.monotonic()
-        self.refused = 0
-
-    def take(self, cost: float) -> int:
-        """Take tokens; 0 if there were enough, else ms until there are."""
-        now = time.monotonic()
-        self._level = min(self._size, self._level + (now - self._at) * self._per_second)
-        self._at = now
-        if self._level >= cost:
-            self._level -= cost
-            self.refused = max(0, self.refused - 1)
-            return 0
-        self.refused += 1
-        return int((cost - self._level) / self._per_second * 1000) + 1
 
 
 class _WeighedQueue(asyncio.Queue[Packet | None]):
@@ -166,6 +144,8 @@ class _Body:
 
 class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
     """Engine.IO with weighed queues, honest answers to large polling bodies, and one poll at a time."""
+
+    gateway: "Gateway"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -247,6 +227,8 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
         if sid not in self.sockets and self.draining:
             # Not known here, and not going to be: a proxy asks the next worker, where it may well be.
             return Refused("busy", retryInMs=_soon())
+        if not sid:
+            return self.gateway.crowded(request)
         return None
 
     async def _last_words(self, socket: Any, request: web.Request) -> web.StreamResponse:
@@ -312,7 +294,7 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # untyped upstream
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
-        self.gateway.on_open(eio_sid)
+        self.gateway.on_open(eio_sid, environ["aiohttp.request"])
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         await self.gateway.on_packet(eio_sid, data)
@@ -338,19 +320,23 @@ class _Connection:
 
     __slots__ = (
         *("socket", "bucket", "peer", "introduced", "told_to_move", "_patience", "_timer", "_most_bytes", "_cut"),
-        *("_spawn", "_slow", "_answering", "_closing", "_closed"),
+        *("source", "entered", "_spawn", "_slow", "_answering", "_closing", "_closed"),
     )
 
     def __init__(
         self,
         socket: Any,
-        bucket: _Bucket,
+        source: Source,
+        bucket: Bucket,
         most_bytes: int,
         patience: float,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         slow: Tally,
     ) -> None:
         self.socket = socket
+        self.source = source
+        self.entered = False
+        """It counts among its address's connections."""
         self.bucket = bucket
         self.peer: Peer | None = None
         self.introduced = False
@@ -452,6 +438,8 @@ class Gateway:
         routes: Mapping[type[Wire], Handler],
         authenticate: Callable[[Connect], tuple[Guest, Record | None]],
         contract_hash: str,
+        limits: Limits,
+        sources: Sources,
         *,
         origins: Collection[str],
         ping_interval: float,
@@ -459,6 +447,8 @@ class Gateway:
         max_frame_bytes: int,
         max_queue_bytes: int,
         max_connections: int,
+        max_strangers: int,
+        strangers_per_address: int,
         bucket_size: float,
         bucket_per_second: float,
         meter: Meter,
@@ -473,7 +463,13 @@ class Gateway:
         self._contract_hash = contract_hash
         self._max_frame_bytes = max_frame_bytes
         self._max_queue_bytes = max_queue_bytes
+        self._limits = limits
+        self._sources = sources
         self._max_connections = max_connections
+        self._max_strangers = max_strangers
+        self._strangers_per_address = strangers_per_address
+        self._strangers: dict[str, int] = {}
+        """Connections that have not said yet who they are, by the address they come from."""
         self._patience = ping_interval + ping_timeout
         self._bucket_size = bucket_size
         self._bucket_per_second = bucket_per_second
@@ -498,7 +494,7 @@ class Gateway:
             engineio_logger=False,
             monitor_clients=True,
         )
-        self._server.gateway = self
+        self._server.gateway = self._server.eio.gateway = self
         self._server.on("connect", self._on_connect)
         self._server.on("disconnect", self._on_disconnect)
 
@@ -526,7 +522,30 @@ class Gateway:
 
     # ------------------------------------------------------------------ connecting
 
-    def on_open(self, eio_sid: str) -> None:
+    def crowded(self, request: web.Request) -> Refused | None:
+        """Why nobody more is let in of whom it is not known who they are.
+
+        A page cannot read why a websocket was refused. Whoever comes in time to say who they are gets to know it in
+        words; this holds off those who never do.
+        """
+        if self._strangers.get(self._sources.of(request).address, 0) >= self._strangers_per_address:
+            return Refused("address_full", retryInMs=COME_BACK_MS)
+        if sum(self._strangers.values()) >= self._max_strangers:
+            return Refused("busy", retryInMs=COME_BACK_MS)
+        return None
+
+    def _count_stranger(self, connection: _Connection, more: int) -> None:
+        address = connection.source.address
+        if left := self._strangers.pop(address, 0) + more:
+            self._strangers[address] = left
+
+    def _leave(self, connection: _Connection) -> None:
+        """It counts no longer among its address's connections."""
+        if connection.entered:
+            connection.entered = False
+            self._limits.leave(connection.source)
+
+    def on_open(self, eio_sid: str, request: web.Request) -> None:
         """A transport was opened, by nobody knows whom."""
         self._opened.n += 1
         # A name of its own for the log: the library's is what its client shows to be let on.
@@ -535,12 +554,14 @@ class Gateway:
         _name_in_log(socket)
         self._connections[eio_sid] = connection = _Connection(
             socket,
-            _Bucket(self._bucket_size, self._bucket_per_second),
+            self._sources.of(request),
+            Bucket(self._bucket_size, self._bucket_per_second),
             self._max_queue_bytes,
             self._patience,
             self._closing.send,
             self._slow,
         )
+        self._count_stranger(connection, 1)
         connection.await_introduction()
 
     def on_gone(self, eio_sid: str) -> None:
@@ -548,6 +569,9 @@ class Gateway:
         connection = self._connections.pop(eio_sid, None)
         if connection is not None:
             connection.settle()
+            self._leave(connection)
+            if connection.peer is None:
+                self._count_stranger(connection, -1)
             # Lets the writer end, and a poll that waits return: the library would have it wait for a ping.
             connection.socket.queue.put_nowait(None)
 
@@ -555,8 +579,10 @@ class Gateway:
         connection = self._connections[self._server.manager.eio_sid_from_sid(sid, "/")]
         connection.introduced = True
         try:
-            guest, claim = self._admit(presented)
+            guest, claim = self._admit(connection, presented)
             try:
+                await self._limits.enter(guest.id, connection.source)
+                connection.entered = True
                 peer = await self._conversations.connect(guest, connection, claim)
             except StateUnavailable as error:
                 raise _away(error) from None
@@ -566,28 +592,38 @@ class Gateway:
                 raise Refused("bad_request")
         except Refused as refused:
             connection.introduced = False
+            self._leave(connection)
             self._refused[refused.code].n += 1
             raise Refusal(refused.code, {"code": refused.code, **refused.data}) from None
         connection.peer = peer
         connection.settle()
+        self._count_stranger(connection, -1)
         # Said after the library's own CONNECT packet, which goes out when this handler returns.
         asyncio.get_running_loop().call_soon(self._conversations.welcome, peer)
 
-    def _admit(self, presented: str | None) -> tuple[Guest, Record | None]:
+    def _admit(self, connection: _Connection, presented: str | None) -> tuple[Guest, Record | None]:
         if self.draining or len(self._connections) > self._max_connections:
             raise Refused("busy", retryInMs=_soon())
         try:
             asked = _connect.decode(presented or "")
         except (msgspec.MsgspecError, RecursionError):
+            self._limits.spend("handshakes", 1, "", connection.source)
             raise Refused("token_invalid") from None
         if asked.contract != self._contract_hash:
             raise Refused("stale_client", contract=self._contract_hash)
-        return self._authenticate(asked)
+        try:
+            return self._authenticate(asked)
+        except Refused:
+            # Who gets in is counted when entering.
+            self._limits.spend("handshakes", 1, "", connection.source)
+            raise
 
     def _on_disconnect(self, sid: str, reason: str) -> None:
         connection = self._connections[self._server.manager.eio_sid_from_sid(sid, "/")]
         if connection.peer is not None:
             self._conversations.disconnect(connection.peer)
+            self._count_stranger(connection, 1)
+        self._leave(connection)
         connection.await_introduction()
 
     # ------------------------------------------------------------------ requests
@@ -641,24 +677,28 @@ class Gateway:
         try:
             event, body = _call.decode(call)
         except (msgspec.MsgspecError, RecursionError):
-            self._spend(connection, 1)
+            self._spend(connection, peer, 1)
             raise Refused("bad_request") from None
         request = REQUESTS.get(event)
         if request is None:
-            self._spend(connection, 1)
+            self._spend(connection, peer, 1)
             raise Refused("unknown_event")
         self._asked[event].n += 1
-        self._spend(connection, request.cost)
+        self._spend(connection, peer, request.cost)
         try:
             asked = _decoders[event].decode(body)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise Refused("bad_request", detail=str(error)[:200]) from None
+        if limit := TAKEN_BY.get(request.type):
+            await self._limits.take({limit: 1}, peer.guest.id, connection.source)
         done = self._handlers[event](peer, asked)
         return await done if inspect.isawaitable(done) else done
 
-    def _spend(self, connection: _Connection, cost: float) -> None:
+    def _spend(self, connection: _Connection, peer: Peer, cost: float) -> None:
+        """First by what one connection may, then by what everybody counts together."""
         if wait := connection.bucket.take(cost):
             raise Refused("rate_limited", retryInMs=wait)
+        self._limits.spend("requests", cost, peer.guest.id, connection.source)
 
     # ------------------------------------------------------------------ stopping
 

@@ -7,9 +7,7 @@ becomes a response.
 import asyncio
 import contextlib
 import datetime
-import hashlib
 import hmac
-import ipaddress
 import logging
 import re
 import time
@@ -40,8 +38,10 @@ from visavis.contract import (
 )
 from visavis.core.files import Files
 from visavis.core.identity import Guest, check_entry, new_id, new_profile
+from visavis.core.limits import NOWHERE, Limits
 from visavis.core.ports import Meter, Seats, StateFull, StateUnavailable, StorageFull, StorageUnavailable
 from visavis.core.recordings import Recordings
+from visavis.doors.sources import Sources
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,28 @@ FETCH_SECONDS = 3600.0
 """For which a file is handed out at most; whoever is slower asks for the rest."""
 TUS_VERSION = "1.0.0"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-WINDOW_MS = 600_000
+
+LIMITS_OF: dict[str, tuple[str, ...]] = {
+    "get_info": ("api",),
+    "create_guest": ("api", "guests"),
+    "list_recordings": ("api",),
+    "delete_recording": ("api",),
+    "get_openapi": ("api",),
+    # A file is many requests, which are counted apart; beginning one counts for more, as its size is known.
+    "begin_upload": ("transfers",),
+    "get_upload": ("transfers",),
+    "head_upload": ("transfers",),
+    "patch_upload": ("transfers",),
+    "delete_upload": ("transfers",),
+    "get_file": ("transfers",),
+    "get_recording": ("transfers",),
+    # Asked by machines that watch over this one; they must not be told to wait.
+    "get_metrics": (),
+    "get_worker_metrics": (),
+    "get_health": (),
+    "get_ready": (),
+}
+"""What each route counts against."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -107,7 +128,8 @@ class Http:
         seats: Seats,
         recall: Callable[[str], Remembered | None],
         issue: Callable[[Guest, Remembered], tuple[str, int, str]],
-        allow: Callable[[str, int, int], Awaitable[int]],
+        limits: Limits,
+        sources: Sources,
         lobby: Callable[[], LobbyState],
         parts: Callable[[], Awaitable[dict[str, bool]]],
         needed: frozenset[str],
@@ -123,9 +145,6 @@ class Http:
         metrics_token: str,
         alone: bool,
         minimum_age: int,
-        guests_per_window: int,
-        trust_forwarded: bool,
-        salt: bytes,
         contract_hash: str,
         openapi: dict[str, Any],
         web_dir: Path,
@@ -133,7 +152,8 @@ class Http:
         self._seats = seats
         self._recall = recall
         self._issue = issue
-        self._allow = allow
+        self._limits = limits
+        self._sources = sources
         self._lobby = lobby
         self._parts = parts
         self._needed = needed
@@ -155,9 +175,6 @@ class Http:
         self._metrics_token = metrics_token
         self._alone = alone
         self._minimum_age = minimum_age
-        self._guests_per_window = guests_per_window
-        self._trust_forwarded = trust_forwarded
-        self._salt = salt
         self._contract_hash = contract_hash
         self._openapi = _json.encode(openapi)
         self._web_dir = web_dir
@@ -167,7 +184,7 @@ class Http:
         app = web.Application(middlewares=[self._logged, _refusals], client_max_size=MOST_BODY)
         declared = {(route.method, route.path) for route in ROUTES}
         for route in ROUTES:
-            handler = getattr(self, route.name)
+            handler = self._limited(route.name, getattr(self, route.name))
             app.router.add_route(route.method, route.path, handler)
             if route.method == "GET" and ("HEAD", route.path) not in declared:
                 # RFC 9110: whatever can be had can be asked about, as players and monitors do.
@@ -185,6 +202,23 @@ class Http:
                     )
         app.on_response_prepare.append(_secure)
         return app
+
+    def _limited(self, name: str, handler: Handler) -> Handler:
+        """A route that counts against its limits before anything is done."""
+        costs = dict.fromkeys(LIMITS_OF[name], 1)
+        if not costs:
+            return handler
+
+        async def limited(request: web.Request) -> web.StreamResponse:
+            source = self._sources.of(request)
+            guest = self._guest_or_nobody(request)
+            if "transfers" in costs:
+                self._limits.spend("transfers", 1, guest, source)
+            else:
+                await self._limits.take(costs, guest, source)
+            return await handler(request)
+
+        return limited
 
     def _file(self, name: str, caching: str) -> Handler:
         path = self._web_dir / name
@@ -261,9 +295,6 @@ class Http:
             asked = _create_guest.decode(await request.read())
         except msgspec.MsgspecError as error:
             raise Refused("bad_request", detail=str(error)[:200]) from None
-        wait = await self._allow("guests:" + self._prefix(request), self._guests_per_window, WINDOW_MS)
-        if wait:
-            raise Refused("rate_limited", retryInMs=wait)
         known = self._recall(asked.device) if asked.device else None
         check_entry(
             asked,
@@ -320,6 +351,8 @@ class Http:
             asked = _begin_upload.decode(await request.read())
         except msgspec.MsgspecError as error:
             raise Refused("bad_request", detail=str(error)[:200]) from None
+        if 0 < asked.bytes <= self._files.limits.bytes:
+            await self._limits.take({"uploads": 1, "upload_bytes": asked.bytes}, guest.id, self._sources.of(request))
         return _reply(await self._files.begin(guest, asked), status=201)
 
     async def get_upload(self, request: web.Request) -> web.Response:
@@ -407,6 +440,8 @@ class Http:
     async def get_file(self, request: web.Request) -> web.StreamResponse:
         files = self._sharing()
         served = await files.find(request.match_info["pass"], request.match_info["variant"])
+        # Where it comes from was counted before; only its address says for whom it is.
+        self._limits.spend("transfers", 1, served.guest, NOWHERE)
         etag = f'"{served.tag}"'
         headers = {
             "Accept-Ranges": "bytes",
@@ -485,6 +520,13 @@ class Http:
         text = await self._workers_metrics()
         return web.Response(body=text, headers={"Content-Type": METRICS_TYPE, "Cache-Control": "no-store"})
 
+    def _guest_or_nobody(self, request: web.Request) -> str:
+        """Whose limits a request counts against, beside its address's: nobody's, if it does not say well who asks."""
+        try:
+            return self._guest(request).id
+        except Refused:
+            return ""
+
     def _may_measure(self, request: web.Request) -> bool:
         if self._metrics_token:
             given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
@@ -492,25 +534,6 @@ class Http:
         # Behind a proxy on this machine everybody connects from it, whether or not it says for whom.
         proxied = any(name in request.headers for name in ("X-Forwarded-For", "Forwarded", "Via"))
         return self._alone and not proxied and request.remote in ("127.0.0.1", "::1")
-
-    def _prefix(self, request: web.Request) -> str:
-        """The address a limit counts by, made unreadable: IPv4 whole, IPv6 by its /64."""
-        text = request.remote or ""
-        if self._trust_forwarded:
-            text = request.headers.get("X-Forwarded-For", text).split(",")[-1].strip()
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            prefix = "unknown"
-        else:
-            mapped = getattr(address, "ipv4_mapped", None)
-            if mapped is not None:
-                prefix = str(mapped)
-            elif address.version == 6:
-                prefix = str(ipaddress.ip_network((address, 64), strict=False))
-            else:
-                prefix = str(address)
-        return hmac.new(self._salt, prefix.encode(), hashlib.sha256).hexdigest()[:22]
 
 
 def _reply(said: Wire, status: int = 200) -> web.Response:

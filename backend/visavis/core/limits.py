@@ -1,0 +1,442 @@
+"""How much a guest, an address and a network may ask for, counted by all workers together.
+
+Hides two ways of counting. What asks Redis anyway, or comes seldom, is *taken*: the shared counters are asked first,
+and the limit holds to the last one. What must not wait for Redis is *spent*: counted on this worker and told to the
+counters once a second, which say who is over. Until they answer, a worker lets through no more than a tenth of a limit
+and the request that passes it, so that together workers overshoot by no more than that each.
+
+A limit is so many in any stretch of time of its length: the window slides. Nothing here looks at a wall clock; times
+are Redis's, and waits are counted on the worker's steady clock. What is remembered is bounded, however many ask.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from visavis.contract import Block, FindMatch, Refused, Report, Wire
+from visavis.core import tasks
+from visavis.core.ports import Count, Counted, Counters, Meter, Present, StateUnavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SETTLE = 1.0
+"""Seconds between settlements with the shared counters."""
+SHARE = 10
+"""A worker lets this part of a limit through before it has heard from the counters."""
+LEAST_SHARE = 10
+"""Of a small limit so many, as a tenth would be next to none."""
+BATCH = 500
+"""Counters asked in one call."""
+REMEMBERED = 20_000
+"""Names a worker counts for at once; whoever comes on top has the guard of the connection alone."""
+PRESENT_SECONDS = 30.0
+"""Between two times that a worker says how many connections it has from where."""
+PRESENT_KEPT_MS = 75_000
+"""For which a worker's word holds; then it is taken for dead."""
+PATIENCE = 2.0
+"""Seconds after which counters that have not answered are away for what needs none."""
+LAST_WORD = 0.5
+"""Seconds that a worker which stops gives them."""
+AWAY = 5.0
+"""Seconds for which what needs no Redis asks no counters, once they did not answer."""
+COME_BACK_MS = 5_000
+"""After which a connection may be tried again, where there were too many."""
+UNITS = {"requests": 100}
+"""Of what costs fractions, these are counted."""
+
+MINUTE = 60_000
+WINDOWS = {
+    "api": 15 * MINUTE,
+    "guests": 10 * MINUTE,
+    "requests": MINUTE,
+    "finds": MINUTE,
+    "reports": 60 * MINUTE,
+    "uploads": MINUTE,
+    "upload_bytes": 60 * MINUTE,
+    "transfers": MINUTE,
+    "handshakes": MINUTE,
+}
+"""The limits there are, and the length of each in ms."""
+
+TAKEN_BY: dict[type[Wire], str] = {FindMatch: "finds", Report: "reports", Block: "reports"}
+"""Requests with a limit of their own, beside the one they all share."""
+AT_ANY_RATE = frozenset({"api", "reports"})
+"""What goes on while Redis is away, guarded by each worker alone: nobody is kept from blocking by a broken part."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where somebody comes from, in names that say nothing: an address, and the network around it if that counts."""
+
+    address: str
+    network: str = ""
+
+
+NOWHERE = Source("")
+"""For what was counted by where it comes from before."""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """The most that each may do in a window of `window_ms`, in units, `unit` to one; 0 where it is not counted."""
+
+    name: str
+    unit: int
+    window_ms: int
+    guest: int
+    address: int
+    network: int
+
+
+def rules(
+    *, guest: Mapping[str, int], address: Mapping[str, int], people_per_address: int, addresses_per_network: int
+) -> dict[str, Rule]:
+    """Every rule: an address gets what is said for it, or what so many guests get; a network, so many addresses'."""
+    made: dict[str, Rule] = {}
+    for name, window_ms in WINDOWS.items():
+        unit = UNITS.get(name, 1)
+        for_guest = guest.get(name, 0) * unit
+        for_address = address[name] * unit if name in address else for_guest * people_per_address
+        made[name] = Rule(name, unit, window_ms, for_guest, for_address, for_address * addresses_per_network)
+    return made
+
+
+class Bucket:
+    """Token bucket: `size` at once, `per_second` afterwards."""
+
+    __slots__ = ("_level", "_size", "_per_second", "_at", "refused")
+
+    def __init__(self, size: float, per_second: float) -> None:
+        self._size = self._level = size
+        self._per_second = per_second
+        self._at = time.monotonic()
+        self.refused = 0
+
+    def take(self, cost: float) -> int:
+        """Take tokens; 0 if there were enough, else ms until there are."""
+        now = time.monotonic()
+        self._level = min(self._size, self._level + (now - self._at) * self._per_second)
+        self._at = now
+        if self._level >= cost:
+            self._level -= cost
+            self.refused = max(0, self.refused - 1)
+            return 0
+        self.refused += 1
+        return int((cost - self._level) / self._per_second * 1000) + 1
+
+
+class _Tab:
+    """What this worker knows of one counter."""
+
+    __slots__ = ("rule", "most", "unsettled", "under_way", "left", "until")
+
+    def __init__(self, rule: Rule, most: int) -> None:
+        self.rule = rule
+        self.most = most
+        self.unsettled = 0
+        self.under_way = 0
+        """Told to the counters, which have not answered yet."""
+        self.left = most
+        """As the counters last said."""
+        self.until = 0.0
+        """On the steady clock: nothing is left before."""
+
+    @property
+    def room(self) -> int:
+        """What may still be let through before the counters have answered."""
+        share = max(self.most // SHARE, min(self.most, LEAST_SHARE * self.rule.unit))
+        return min(self.left, share) - self.unsettled - self.under_way
+
+    def learn(self, answer: Counted, now: float) -> None:
+        """What the counters said."""
+        self.left = answer.left
+        self.until = now + answer.wait_ms / 1000 if answer.wait_ms else 0.0
+
+
+class Limits:
+    """The limits of this service, on one worker. A refusal is `rate_limited`, and says when it goes on."""
+
+    def __init__(
+        self, counters: Counters, rules: Mapping[str, Rule], meter: Meter, *, connections: int, networks: int
+    ) -> None:
+        """`connections` is what one address may have at once; a network may have `networks` times as many."""
+        self._counters = counters
+        self._rules = rules
+        self._meter = meter
+        self._connections = (connections, connections * networks)
+        self._tabs: dict[str, _Tab] = {}
+        self._guards: dict[str, Bucket] = {}
+        self._here: dict[str, int] = {}
+        """Connections to this worker, by the name of their address or network."""
+        self._untold: set[str] = set()
+        """Names whose number of connections here the counters may not know."""
+        self._told_all = 0.0
+        self._away_until = 0.0
+        self._settled_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def remembered(self) -> int:
+        """How many names this worker keeps something about: never many more than REMEMBERED."""
+        return max(len(self._tabs), len(self._guards), len(self._untold))
+
+    async def start(self) -> None:
+        """Begin to settle."""
+        self._told_all = self._settled_at = time.monotonic()
+        self._tasks = [asyncio.get_running_loop().create_task(self._keep_settling())]
+
+    async def stop(self) -> None:
+        """Settle for the last time."""
+        await tasks.end(self._tasks)
+        with contextlib.suppress(StateUnavailable, TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await self.settle()
+
+    # ------------------------------------------------------------------ taken: asked first, exact
+
+    async def take(self, costs: Mapping[str, int], guest: str, source: Source) -> None:
+        """Count something against its limits, all or none of them. Raises Refused, StateUnavailable.
+
+        `guest` may be empty: then only where they come from counts. While Redis is away, this lets through what goes on
+        AT_ANY_RATE, as far as this worker alone counts it.
+        """
+        wanted = [
+            # More than there can ever be left could never be done, and the wait would be a lie.
+            (rule, Count(key, min(cost, most), most, rule.window_ms))
+            for name, cost in costs.items()
+            for rule, key, most in self._counted(name, guest, source)
+        ]
+        self._refuse_who_waits(count.name for _, count in wanted)
+        open_ = AT_ANY_RATE.issuperset(costs)
+        now = time.monotonic()
+        if open_ and now < self._away_until:
+            self._guard(wanted)
+            return
+        asked = [count for _, count in wanted]
+        try:
+            async with asyncio.timeout(PATIENCE if open_ else None):
+                answers = await self._counters.count(asked)
+        except (StateUnavailable, TimeoutError):
+            if not open_:
+                raise
+            self._away_until = time.monotonic() + AWAY
+            self._guard(wanted)
+            return
+        wait_ms = max(answer.wait_ms for answer in answers)
+        if not wait_ms:
+            return
+        for (rule, count), answer in zip(wanted, answers, strict=True):
+            if answer.wait_ms:
+                self._meter.count("limits_reached", limit=rule.name)
+                if answer.left == 0:
+                    self._wait(count.name, rule, count.most, answer.wait_ms)
+        await self._give_back([count for count, answer in zip(asked, answers, strict=True) if not answer.wait_ms])
+        raise Refused("rate_limited", retryInMs=wait_ms)
+
+    async def _give_back(self, counts: Sequence[Count]) -> None:
+        """What one limit let through and another refused was not done."""
+        if counts:
+            with contextlib.suppress(StateUnavailable):
+                await self._counters.count([msgspec.structs.replace(count, how="back") for count in counts])
+
+    def _guard(self, wanted: Sequence[tuple[Rule, Count]]) -> None:
+        """What this worker lets through by itself while the counters are away."""
+        for rule, count in wanted:
+            guard = self._guards.get(count.name)
+            if guard is None:
+                if len(self._guards) >= REMEMBERED:
+                    self._guards.clear()
+                guard = self._guards[count.name] = Bucket(count.most, count.most * 1000 / rule.window_ms)
+            if wait_ms := guard.take(count.cost):
+                raise Refused("rate_limited", retryInMs=wait_ms)
+
+    # ------------------------------------------------------------------ spent: counted here, settled once a second
+
+    def spend(self, name: str, cost: float, guest: str, source: Source) -> None:
+        """Count something without waiting for anybody. Raises Refused."""
+        now = time.monotonic()
+        tabs = [self._tab(key, rule, most) for rule, key, most in self._counted(name, guest, source)]
+        for tab in filter(None, tabs):
+            if tab.until > now:
+                self._meter.count("limits_reached", limit=tab.rule.name)
+                raise Refused("rate_limited", retryInMs=_ms(tab.until - now))
+            if tab.room <= 0 and now >= self._away_until:
+                self._meter.count("limits_reached", limit=tab.rule.name)
+                raise Refused("rate_limited", retryInMs=_ms(max(0.1, self._settled_at + SETTLE - now)))
+        for tab in filter(None, tabs):
+            tab.unsettled += round(cost * tab.rule.unit)
+
+    async def settle(self) -> None:
+        """Tell the counters what was spent and who is connected, and learn who is over. Raises StateUnavailable."""
+        try:
+            spent = [(key, tab) for key, tab in self._tabs.items() if tab.unsettled]
+            for some in _batches(spent):
+                await self._settle(some)
+            await self._tell_present()
+        except StateUnavailable:
+            self._away_until = time.monotonic() + AWAY
+            raise
+        finally:
+            self._settled_at = now = time.monotonic()
+            # Whoever is idle is forgotten: what the counters know of them comes with the next settlement.
+            self._tabs = {k: t for k, t in self._tabs.items() if t.unsettled or t.under_way or t.until > now}
+        self._away_until = 0.0
+        self._guards.clear()
+
+    async def _settle(self, some: Sequence[tuple[str, _Tab]]) -> None:
+        for _, tab in some:
+            tab.under_way, tab.unsettled = tab.unsettled, 0
+        told = [Count(key, tab.under_way, tab.most, tab.rule.window_ms, "add") for key, tab in some]
+        try:
+            answers = await _soon(self._counters.count(told))
+        finally:
+            # What could not be told is forgiven: it may have been heard, and nobody should pay twice.
+            for _, tab in some:
+                tab.under_way = 0
+        now = time.monotonic()
+        for (_, tab), answer in zip(some, answers, strict=True):
+            tab.learn(answer, now)
+
+    async def _keep_settling(self) -> None:
+        while True:
+            await asyncio.sleep(SETTLE)
+            try:
+                await self.settle()
+            except StateUnavailable:
+                log.info("limits_not_settled")
+            except Exception:
+                log.exception("limits_not_settled")
+
+    # ------------------------------------------------------------------ connections
+
+    async def enter(self, guest: str, source: Source) -> None:
+        """A guest connects: as often as an address may, and no more at once than it may have.
+
+        What the guest has spent on other workers is learnt, so that a new connection is no fresh start. Raises Refused
+        (rate_limited, address_full), StateUnavailable; unless it does, `leave` has to follow.
+        """
+        self._refuse_who_waits(key for _, key, _ in self._counted("handshakes", "", source))
+        places = list(zip(_places(source), self._connections, strict=False))
+        now = time.monotonic()
+        if any(tab.until > now for place, _ in places if (tab := self._tabs.get(_full(place)))):
+            raise Refused("address_full", retryInMs=COME_BACK_MS)
+        for place, _ in places:
+            self._here[place] = self._here.get(place, 0) + 1
+        try:
+            await self._introduce(guest, source)
+            present = [Present(place, self._here[place]) for place, _ in places]
+            elsewhere = await self._counters.present(present, PRESENT_KEPT_MS)
+            for (place, most), others in zip(places, elsewhere, strict=True):
+                if self._here[place] + others > most:
+                    self._meter.count("limits_reached", limit="connections")
+                    # A crowd at the door asks Redis once a second, not once each.
+                    self._wait(_full(place), self._rules["handshakes"], most, int(SETTLE * 1000))
+                    raise Refused("address_full", retryInMs=COME_BACK_MS)
+        except BaseException as error:
+            self.leave(source)
+            if isinstance(error, Refused):
+                # Else others would be refused for somebody who did not get in.
+                with contextlib.suppress(StateUnavailable):
+                    await self._tell_present()
+            raise
+
+    async def _introduce(self, guest: str, source: Source) -> None:
+        """Count a handshake, and learn what was spent elsewhere."""
+        handshakes = list(self._counted("handshakes", "", source))
+        spent = list(self._counted("requests", guest, source))
+        answers = await self._counters.count(
+            [Count(key, 1, most, rule.window_ms) for rule, key, most in handshakes]
+            + [Count(key, 0, most, rule.window_ms, "add") for rule, key, most in spent]
+        )
+        now = time.monotonic()
+        for (rule, key, most), answer in zip(handshakes + spent, answers, strict=True):
+            if (tab := self._tab(key, rule, most)) is not None:
+                tab.learn(answer, now)
+        if wait_ms := max((answer.wait_ms for answer in answers[: len(handshakes)]), default=0):
+            self._meter.count("limits_reached", limit="handshakes")
+            raise Refused("rate_limited", retryInMs=wait_ms)
+
+    def leave(self, source: Source) -> None:
+        """A connection that had entered is gone."""
+        for place in _places(source):
+            left = self._here.pop(place, 1) - 1
+            if left:
+                self._here[place] = left
+            if len(self._untold) < REMEMBERED:
+                # The others' word runs out by itself.
+                self._untold.add(place)
+
+    async def _tell_present(self) -> None:
+        now = time.monotonic()
+        everybody = now - self._told_all >= PRESENT_SECONDS
+        untold = sorted({*self._untold, *self._here} if everybody else self._untold)
+        for some in _batches(untold):
+            present = [Present(place, self._here.get(place, 0)) for place in some]
+            await _soon(self._counters.present(present, PRESENT_KEPT_MS))
+            self._untold.difference_update(some)
+        if everybody:
+            self._told_all = now
+
+    # ------------------------------------------------------------------ names
+
+    def _counted(self, name: str, guest: str, source: Source) -> Iterator[tuple[Rule, str, int]]:
+        """The counters of a limit for somebody: the rule, the counter's name and the most it may reach."""
+        rule = self._rules[name]
+        if rule.guest and guest:
+            yield rule, f"{name}:guest:{guest}", rule.guest
+        if rule.address and source.address:
+            yield rule, f"{name}:address:{source.address}", rule.address
+        if rule.network and source.network:
+            yield rule, f"{name}:network:{source.network}", rule.network
+
+    def _tab(self, key: str, rule: Rule, most: int) -> _Tab | None:
+        """What is known of a counter; None if this worker knows too many already."""
+        tab = self._tabs.get(key)
+        if tab is None and len(self._tabs) < REMEMBERED:
+            tab = self._tabs[key] = _Tab(rule, most)
+        return tab
+
+    def _refuse_who_waits(self, keys: Iterable[str]) -> None:
+        """Who was told to wait and does not costs Redis nothing."""
+        now = time.monotonic()
+        waits = [tab.until - now for tab in map(self._tabs.get, keys) if tab is not None]
+        if waits and max(waits) > 0:
+            raise Refused("rate_limited", retryInMs=_ms(max(waits)))
+
+    def _wait(self, key: str, rule: Rule, most: int, wait_ms: int) -> None:
+        """Nothing is left for so long."""
+        if (tab := self._tab(key, rule, most)) is not None:
+            tab.until = time.monotonic() + wait_ms / 1000
+
+
+def _places(source: Source) -> Iterator[str]:
+    """Where connections are counted."""
+    if source.address:
+        yield f"address:{source.address}"
+    if source.network:
+        yield f"network:{source.network}"
+
+
+def _full(place: str) -> str:
+    return f"full:{place}"
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000) + 1
+
+
+def _batches(some: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(some), BATCH):
+        yield some[start : start + BATCH]
+
+
+async def _soon(answer: Awaitable[T]) -> T:
+    """Raises StateUnavailable if it takes long: whoever spends meanwhile has only a share."""
+    try:
+        return await asyncio.wait_for(answer, PATIENCE)
+    except TimeoutError:
+        raise StateUnavailable("the counters are slow") from None

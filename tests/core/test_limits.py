@@ -1,0 +1,286 @@
+"""Limits of several workers on one real Valkey: what they let through together, and what each remembers."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from faults import MortalValkey
+from visavis.adapters.metrics import Metrics
+from visavis.adapters.redis import Counters, connect
+from visavis.adapters.valkey import PrivateValkey
+from visavis.contract import Refused
+from visavis.core import limits
+from visavis.core.identity import new_id
+from visavis.core.limits import Limits, Rule, Source, rules
+from visavis.core.ports import StateUnavailable
+
+MakeLimits = Callable[..., Limits]
+ALL = rules(
+    guest={"api": 6, "requests": 30, "finds": 4, "reports": 3, "transfers": 30},
+    address={"guests": 5, "uploads": 9, "upload_bytes": 1000, "handshakes": 8},
+    people_per_address=2,
+    addresses_per_network=2,
+)
+
+
+def somewhere(network: str = "") -> Source:
+    """An address nobody else comes from."""
+    return Source(new_id(), network)
+
+
+@pytest.fixture
+async def worker(valkey: PrivateValkey) -> AsyncIterator[MakeLimits]:
+    """Makes workers' limits, which settle when the test says."""
+    clients = []
+
+    def make(url: str = "", rules: dict[str, Rule] = ALL) -> Limits:
+        client = connect(url or valkey.url)
+        clients.append(client)
+        return Limits(Counters(client, new_id()), rules, Metrics(), connections=3, networks=2)
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+async def taken(workers: list[Limits], what: str, source: Source, guest: str = "", tries: int = 60) -> int:
+    """How often they let somebody do something, one after the other, until all refuse."""
+    done = 0
+    for worker in itertools.islice(itertools.cycle(workers), tries):
+        with contextlib.suppress(Refused):
+            await worker.take({what: 1}, guest, source)
+            done += 1
+    return done
+
+
+async def test_what_is_taken_is_limited_over_all_workers(worker: MakeLimits) -> None:
+    """A guest alone, an address whoever asks from it, and a network of addresses: to the last one."""
+    workers = [worker() for _ in range(3)]
+    assert await taken(workers, "api", somewhere(), new_id()) == 6
+    here = somewhere()
+    assert await taken(workers, "api", here, new_id()) == 6
+    assert await taken(workers, "api", here) == 6
+    network = new_id()
+    assert [await taken(workers, "api", somewhere(network)) for _ in range(3)] == [12, 12, 0]
+    assert await taken(workers, "api", somewhere(new_id())) == 12
+
+
+async def test_at_once_is_no_way_around(worker: MakeLimits) -> None:
+    """Asked of all workers in the same instant."""
+    workers, here = [worker() for _ in range(3)], somewhere()
+    asked = [one.take({"guests": 1}, "", here) for one in workers for _ in range(20)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert answers.count(None) == 5
+    assert all(answer is None or isinstance(answer, Refused) for answer in answers)
+
+
+async def test_what_was_refused_for_an_address_does_not_count_against_a_guest(worker: MakeLimits) -> None:
+    """Or the patient would pay for the crowd around them."""
+    one, here, guest = worker(), somewhere(), new_id()
+    assert await taken([one], "api", here) == 12
+    with pytest.raises(Refused) as refused:
+        await one.take({"api": 1}, guest, here)
+    assert refused.value.code == "rate_limited"
+    assert 0 < refused.value.data["retryInMs"] <= 17 * 60_000
+    # Who has just been refused is refused without asking; another worker has to ask.
+    with pytest.raises(Refused):
+        await worker().take({"api": 1}, guest, here)
+    assert await taken([one], "api", somewhere(), guest) == 6
+
+
+async def test_a_cost_above_the_limit_waits_for_a_whole_window_and_not_for_ever(worker: MakeLimits) -> None:
+    """It takes all there is; else the wait would be a lie."""
+    one, here = worker(), somewhere()
+    await one.take({"upload_bytes": 5000}, "", here)
+    with pytest.raises(Refused):
+        await one.take({"upload_bytes": 1}, "", here)
+
+
+async def spent(worker: Limits, guest: str, source: Source, tries: int) -> int:
+    """How many requests a worker lets through before it has heard from the counters."""
+    done = 0
+    for _ in range(tries):
+        with contextlib.suppress(Refused):
+            worker.spend("requests", 1, guest, source)
+            done += 1
+    return done
+
+
+@pytest.mark.parametrize("many", [1, 2, 4])
+async def test_what_is_spent_overshoots_by_a_bounded_number(worker: MakeLimits, many: int) -> None:
+    """A guest in the greatest hurry on every worker at once: the limit, and a tenth of it each and one."""
+    most = 300
+    strict = {**ALL, "requests": Rule("requests", 100, 60_000, most * 100, 10_000_000, 0)}
+    workers = [worker(rules=strict) for _ in range(many)]
+    guest, here = new_id(), somewhere()
+    done = 0
+    for _ in range(40):
+        for one in workers:
+            done += await spent(one, guest, here, 100)
+        await asyncio.gather(*(one.settle() for one in workers))
+    assert most <= done <= most + many * (most // limits.SHARE + 1)
+    with pytest.raises(Refused) as refused:
+        workers[0].spend("requests", 1, guest, here)
+    assert refused.value.data["retryInMs"] > 1000
+
+
+async def test_a_message_asks_redis_nothing(worker: MakeLimits) -> None:
+    """Spending works where there is no Redis at all."""
+    one = worker("unix:///nowhere")
+    assert await spent(one, new_id(), somewhere(), 3) == 3
+    with pytest.raises(StateUnavailable):
+        await one.settle()
+
+
+async def test_a_guest_who_connects_elsewhere_has_what_was_left(worker: MakeLimits) -> None:
+    """And from another address as well."""
+    one, two = worker(), worker()
+    guest, here = new_id(), somewhere()
+    while True:
+        await spent(one, guest, here, 20)
+        await one.settle()
+        try:
+            one.spend("requests", 1, guest, here)
+        except Refused:
+            break
+    there = somewhere()
+    await two.enter(guest, there)
+    assert await spent(two, guest, there, 20) == 0
+    other = new_id()
+    await two.enter(other, there)
+    assert await spent(two, other, there, 5) == 5
+
+
+async def test_an_address_has_so_many_connections_on_all_workers_together(worker: MakeLimits) -> None:
+    """Whoever hangs up makes room; a network has more, but not for ever more addresses."""
+    one, two = worker(), worker()
+    network = new_id()
+    here, there, further = somewhere(network), somewhere(network), somewhere(network)
+    await one.enter(new_id(), here)
+    await one.enter(new_id(), here)
+    await two.enter(new_id(), here)
+    for full in (one, two):
+        with pytest.raises(Refused) as refused:
+            await full.enter(new_id(), here)
+        assert refused.value.code == "address_full"
+        assert refused.value.data["retryInMs"] > 0
+    for _ in range(3):
+        await two.enter(new_id(), there)
+    with pytest.raises(Refused):
+        await one.enter(new_id(), further)
+    two.leave(there)
+    await two.settle()
+    three = worker()
+    await three.enter(new_id(), further)
+    one.leave(here)
+    await one.settle()
+    await three.enter(new_id(), further)
+    with pytest.raises(Refused) as refused:
+        # The network is full again, though the address is not.
+        await three.enter(new_id(), further)
+    assert refused.value.code == "address_full"
+
+
+async def test_connecting_too_often_is_refused(worker: MakeLimits) -> None:
+    """Also when each hangs up before the next."""
+    one, two, here = worker(), worker(), somewhere()
+    for each in (one, two) * 4:
+        await each.enter(new_id(), here)
+        each.leave(here)
+        await each.settle()
+    for each in (one, two):
+        with pytest.raises(Refused) as refused:
+            await each.enter(new_id(), here)
+        assert refused.value.code == "rate_limited"
+    await two.enter(new_id(), somewhere())
+
+
+async def test_while_redis_is_away_each_worker_guards_what_needs_none(worker: MakeLimits) -> None:
+    """The rest is unavailable; afterwards all is counted again, and nobody has to be told."""
+    mortal = await MortalValkey().start()
+    try:
+        one, guest = worker(mortal.url), new_id()
+        here = somewhere()
+        await mortal.kill()
+        with pytest.raises(StateUnavailable):
+            await one.take({"guests": 1}, "", here)
+        with pytest.raises(StateUnavailable):
+            await one.enter(guest, here)
+        assert await taken([one], "api", here, guest) == 6
+        assert await taken([one], "reports", here, guest) == 3
+        with pytest.raises(StateUnavailable):
+            await one.settle()
+        # Beyond every limit: what one connection may is all that holds, and the gateway sees to it.
+        assert await spent(one, guest, here, 1000) == 1000
+        await mortal.start()
+        await one.settle()
+        assert await taken([one], "api", here, guest) == 6
+        await spent(one, guest, here, 1000)
+        await one.settle()
+        for _ in range(8):
+            await spent(one, guest, here, 1000)
+            await one.settle()
+        assert await spent(one, guest, here, 1) == 0
+    finally:
+        await mortal.stop()
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_flood_of_addresses_fills_no_memory(
+    worker: MakeLimits, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """However many there are; with the most that is remembered, that is less than 20 MB."""
+    most = limits.REMEMBERED
+    monkeypatch.setattr(limits, "REMEMBERED", 1000)
+    one = worker("unix:///nowhere" if away else "")
+    if away:
+        with contextlib.suppress(StateUnavailable):
+            await one.take({"guests": 1}, "", somewhere())
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(5000):
+            here = Source(f"{n:022}", f"{n % 2000:022}")
+            with contextlib.suppress(Refused):
+                one.spend("requests", 1, f"{n:022}", here)
+            if away:
+                await one.take({"api": 1}, f"{n:022}", here)
+            if n % (500 if away else 10) == 0:
+                with contextlib.suppress(Refused, StateUnavailable):
+                    await one.enter(f"{n:022}", here)
+                    one.leave(here)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert one.remembered <= 1000
+    assert (after - before) / 1000 * most < 20_000_000
+    if not away:
+        # Whom nobody has heard of for a second is forgotten.
+        await one.settle()
+        await one.settle()
+        assert one.remembered == 0
+
+
+async def test_clocks_that_move_change_nothing(worker: MakeLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's clock may be set to whatever it likes."""
+    workers, here, guest = [worker(), worker()], somewhere(), new_id()
+    assert await taken(workers, "api", here, guest, 3) == 3
+    for moved in (0.0, 4e9):
+        monkeypatch.setattr(time, "time", lambda moved=moved: moved)
+        monkeypatch.setattr(time, "time_ns", lambda moved=moved: int(moved * 1e9))
+        assert await taken(workers, "api", here, guest) == (3 if moved == 0.0 else 0)
+        await spent(workers[0], guest, here, 1)
+        await workers[0].settle()
+
+
+def test_every_limit_is_said_for_a_guest_or_an_address() -> None:
+    """And an address never gets less than one of its guests, nor a network less than one of its addresses."""
+    assert set(ALL) == set(limits.WINDOWS)
+    for rule in ALL.values():
+        assert rule.network >= rule.address >= rule.guest >= 0
+        assert rule.address > 0

@@ -22,7 +22,8 @@ for place in etc var; do
   mkdir -p $MEMORY/$place/up $MEMORY/$place/work
   mount -t overlay overlay -o lowerdir=/$place,upperdir=$MEMORY/$place/up,workdir=$MEMORY/$place/work /$place
 done
-for place in /run /opt /etc/systemd/system /usr/lib/systemd/system /usr/lib/systemd/system-generators; do
+units=/usr/lib/systemd/system
+for place in /run /opt /usr/local/sbin /etc/systemd/system $units $units-generators; do
   mount -t tmpfs -o mode=755 tmpfs $place
 done
 umount -R -l /sys/fs/cgroup
@@ -38,7 +39,7 @@ ln -s lib /opt/visavis/.venv/lib64
 printf 'home = /opt/python/bin\n' >/opt/visavis/.venv/pyvenv.cfg
 # Stand-ins for what a booted system has reached long before.
 for target in sysinit basic shutdown network-online multi-user timers; do
-  printf '[Unit]\nDefaultDependencies=no\n' >/usr/lib/systemd/system/$target.target
+  printf '[Unit]\nDefaultDependencies=no\n' >$units/$target.target
 done
 mkdir /etc/systemd/system/service.d
 printf '[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\nStandardOutput=append:%s\nStandardError=inherit\n' \
@@ -108,6 +109,7 @@ class Machine:
         """Run a command on the machine: its status and all it says."""
         process = await asyncio.create_subprocess_exec(
             *("nsenter", "-t", str(self._init), "-m", "-p", "-C", "-u", "-i", "-r", "-w", *command),
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LD_LIBRARY_PATH": "/opt/python/lib"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

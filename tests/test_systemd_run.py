@@ -2,14 +2,16 @@
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from pyrage import x25519
 
 from machine import Machine
-from rig import SECRETS, arrive, free_port, meet
+from rig import ROOT, SECRETS, arrive, free_port, meet, missing
 from sharing import Sharer, picture
 
 VALKEY = """
@@ -93,6 +95,35 @@ async def test_a_reload_leaves_the_port_open(machine: Machine) -> None:
     assert main == await machine.do("systemctl", "show", "-P", "MainPID", unit)
 
 
+async def test_workers_are_replaced_one_after_another(machine: Machine) -> None:
+    """`visavis drain --all` has each go, and waits for the one that systemd starts in its place."""
+    units = [f"visavis@{free_port()}" for _ in range(2)]
+    await machine.do("systemctl", "start", *units)
+    before = [await machine.do("systemctl", "show", "-P", "MainPID", unit) for unit in units]
+    said = await machine.do("/usr/local/sbin/visavis", "drain", "--all")
+    assert said.count("is asked to go") == said.count("in its place") == 2
+    for unit, was in zip(units, before, strict=True):
+        assert (await machine.do("systemctl", "is-active", unit)).strip() == "active"
+        assert await machine.do("systemctl", "show", "-P", "MainPID", unit) != was
+
+
+async def test_a_backup_is_made_while_workers_serve(machine: Machine) -> None:
+    """By its unit, encrypted for somebody whose key is not on this machine, and read again."""
+    unit = f"visavis@{free_port()}"
+    await machine.do("systemctl", "start", unit)
+    identity = x25519.Identity.generate()
+    await machine.write("/etc/visavis/backup", f"BACKUP_RECIPIENT={identity.to_public()}\n")
+    await machine.do("systemctl", "start", "visavis-backup.service")
+    [made] = (await machine.do("find", "/var/lib/visavis-backups", "-name", "*.age")).split()
+    assert (await machine.do("stat", "-c", "%U %a", made)).split() == ["visavis", "600"]
+    await machine.write("/var/lib/visavis/identity", str(identity))
+    await machine.do("chown", "visavis", "/var/lib/visavis/identity")
+    verify = ("restore", made, "--identity", "/var/lib/visavis/identity", "--verify")
+    await machine.do("/usr/local/sbin/visavis", *verify)
+    await machine.do("systemctl", "enable", "--now", "visavis-backup.timer")
+    assert "visavis-backup.timer" in await machine.do("systemctl", "list-timers")
+
+
 async def test_everything_stops_with_the_target(machine: Machine) -> None:
     """Workers and recorders that were enabled start with it, and when it stops they end as they should."""
     units = [f"visavis@{free_port()}", "visavis-recorder@1"]
@@ -111,9 +142,34 @@ async def test_everything_stops_with_the_target(machine: Machine) -> None:
         assert (await machine.do("systemctl", "show", "-P", "Result", unit)).strip() == "success"
 
 
+async def test_the_relay_answers_under_its_unit(machine: Machine) -> None:
+    """With the hardened configuration, its own folder for secrets, and whoever knows one let in."""
+    if shutil.which("turnserver") is None or shutil.which("turnutils_uclient") is None:
+        missing("needs turnserver")
+    port = free_port()
+    conf = (ROOT / "turn" / "turnserver.conf").read_text(encoding="utf-8")
+    conf = conf.replace("203.0.113.10", "127.0.0.1").replace("=3478", f"={port}")
+    conf = re.sub(r"^(tls-listening-port|cert|pkey)=.*$", "", conf, flags=re.MULTILINE) + "\nno-tls\n"
+    await machine.write("/etc/turnserver/turnserver.conf", conf)
+    await machine.do("chmod", "-R", "a+rX", "/etc/turnserver")
+    await machine.do("install", "-d", "-o", "turnserver", "-g", "turnserver", "-m", "700", "/var/lib/turn")
+    secret = (await machine.do("/opt/visavis/.venv/bin/python", "/opt/visavis/turn/rotate-secret", "add")).strip()
+    await machine.do("systemctl", "start", "visavis-turn")
+    client = ("turnutils_uclient", "-v", "-y", "-c", "-X", "-n", "1", "-p", str(port), "127.0.0.1", "-W")
+    async with asyncio.timeout(30):
+        # Type=exec: it was started, and will listen in a moment.
+        while "Received relay addr" not in (await machine.run(*client, secret))[1]:
+            await asyncio.sleep(0.2)
+    assert "Received relay addr" not in (await machine.run(*client, "x" * 40))[1]
+    await machine.do("systemctl", "stop", "visavis-turn")
+    assert (await machine.do("systemctl", "show", "-P", "Result", "visavis-turn")).strip() == "success"
+
+
 async def test_a_call_is_recorded_under_a_hardened_unit(machine: Machine) -> None:
-    """The recorder's own test, with its codecs and its encryption, run by the unit in the recorder's place."""
-    test = "/opt/visavis/tests/adapters/test_recorder.py::test_both_are_seen_and_heard_side_by_side_in_one_file"
+    """A test of the recorder's own, with its codecs and its encryption, run by the unit in the recorder's place."""
+    test = (
+        "/opt/visavis/tests/adapters/test_recorder.py::test_a_stopped_recorder_finishes_and_a_killed_one_leaves_nothing"
+    )
     await machine.write(
         "/etc/systemd/system/visavis-recorder@.service.d/test.conf",
         "[Service]\nType=oneshot\nRestart=no\nExecStart=\n"

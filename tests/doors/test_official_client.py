@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from crowd import Crowd
-from rig import ROOT, Worker, get_guest
+from rig import ROOT, Production, Service, Worker, get_guest
 from visavis.core.identity import new_id
 from wire import auth_of
 
@@ -185,6 +185,39 @@ async def test_a_replaced_page_does_not_come_back(worker: Worker, officials: Off
     gone = await old.next("disconnect")
     assert (gone["reason"], gone["comesBack"]) == ("io server disconnect", False)
     assert "ok" in await new.ask("match:cancel", {})
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_worker_that_stops_closes_cleanly_and_the_client_comes_back_by_itself(
+    tmp_path: Path, tongue: str, officials: Officials, way: str
+) -> None:
+    """One that does not know of session:move takes it for a lost connection, not for a farewell, and keeps its seat."""
+    both = await Service(tmp_path, Production).start(2)
+    stopping, other = both.workers
+    people = Crowd(other.url, tongue)
+    try:
+        client = await officials()
+        client.connect(stopping.url, auth_of(await get_guest(stopping.url)), WAYS[way])
+        transport = (await client.next("connect"))["transport"]
+        await client.push("session:state")
+        if way == "upgrade" and transport == "polling":
+            await client.next("transport", name="websocket")
+        await client.ask("match:find", {"mode": "text", "languages": [tongue]})
+        partner = await people.arrive()
+        await people.find(partner)
+        conversation = (await client.push("match:found"))["conversation"]["id"]
+        assert await stopping.stop() == 0
+        await client.push("session:move")
+        gone = await client.next("disconnect")
+        assert (gone["reason"], gone["comesBack"]) == ("transport close", True)
+        await stopping.start()
+        await client.next("connect")
+        assert (await client.push("session:state"))["conversation"]["id"] == conversation
+        await partner.say(conversation, 1, "still there?")
+        assert (await client.push("chat:message"))["body"]["text"] == "still there?"
+    finally:
+        await people.leave()
+        await both.stop()
 
 
 async def test_binary_is_refused_with_an_answer(worker: Worker, officials: Officials) -> None:

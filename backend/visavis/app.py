@@ -323,11 +323,12 @@ class Visavis:
 
     async def _drain(self) -> None:
         """Hand the guests over to other workers, if there are any."""
-        others = self._lobby.open_workers - 1
-        log.info("draining", extra={"worker": self.worker, "connections": self._gateway.connections, "others": others})
+        others, connections = self._lobby.open_workers - 1, self._gateway.connections
+        log.info("draining", extra={"worker": self.worker, "connections": connections, "others": others})
         if others > 0:
             self._conversations.hand_over()
-        await self._gateway.drain(elsewhere=others > 0)
+        hung_up = await self._gateway.drain(elsewhere=others > 0)
+        log.info("drained", extra={"worker": self.worker, "hung_up": hung_up})
 
     def _show(self, metrics: Metrics, matchmaker: Matchmaker, calling: Calling, contract_hash: str) -> None:
         """What is looked at when the metrics are read."""

@@ -702,16 +702,13 @@ class Gateway:
 
     # ------------------------------------------------------------------ stopping
 
-    def refuse_newcomers(self) -> None:
-        """From now on new connections are sent elsewhere; those there are go on."""
-        self.draining = self._server.eio.draining = True
-
-    async def drain(self, *, elsewhere: bool) -> None:
+    async def drain(self, *, elsewhere: bool) -> int:
         """Let every client go: first those who move by themselves, if there is an `elsewhere`, then the rest.
 
-        Takes five seconds at most. Nobody's socket just breaks, and no request that came goes unanswered.
+        Takes five seconds at most; says how many did not move. Nobody's socket just breaks, no request that came goes
+        unanswered, and from the beginning on whoever is new is sent elsewhere.
         """
-        self.refuse_newcomers()
+        self.draining = self._server.eio.draining = True
         if elsewhere:
             least, most = MOVING_SECONDS
             moving = min(most, max(least, len(self._connections) / MOVED_PER_SECOND))
@@ -719,7 +716,8 @@ class Gateway:
             while self._connections and time.monotonic() < until:
                 self._ask_to_move(moving)
                 await asyncio.sleep(0.05)
-        for connection in list(self._connections.values()):
+        left = list(self._connections.values())
+        for connection in left:
             connection.leave()
         until = time.monotonic() + HEARD_SECONDS
         while (self._connections or self._server.eio.unheard) and time.monotonic() < until:
@@ -727,6 +725,7 @@ class Gateway:
         await self._closing.settle()
         await asyncio.gather(*(websocket.close() for websocket in self._server.eio.websockets))
         await self._server.shutdown()
+        return len(left)
 
     def _ask_to_move(self, moving: float) -> None:
         """Ask those who have not been asked yet, each to begin at a moment of its own."""

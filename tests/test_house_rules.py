@@ -69,6 +69,8 @@ def test_the_layers_hold() -> None:
         ("sqlite3", {"adapters/sqlite.py"}),
         ("pymongo", {"adapters/mongo.py"}),
         ("jwt", {"adapters/tokens.py"}),
+        ("opentelemetry", {"adapters/tracing.py"}),
+        ("prometheus_client", {"adapters/metrics.py"}),
         ("pyrage", {"adapters/age.py"}),
         ("cryptography", {"adapters/certificate.py", "adapters/tokens.py"}),
         (

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from aiohttp import web
 
@@ -57,10 +57,13 @@ from visavis.core.ports import (
 from visavis.core.recordings import Recordings
 from visavis.core.safety import Evidence, Safety
 from visavis.core.schema import CannotUse, Schema
-from visavis.doors.gateway import Gateway, encode_push
+from visavis.doors.gateway import Gateway, Handler, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.doors.sources import Sources
-from visavis.settings import Settings, SettingsError, without
+from visavis.settings import Settings, SettingsError, variable, without
+
+if TYPE_CHECKING:
+    from visavis.adapters.tracing import Traces
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +161,7 @@ class Visavis:
 
         keys = read_secrets(s.secrets) if s.secrets else kept_secrets(data_dir / "secrets")
         self._metrics = metrics = Metrics()
+        traces = self._traces()
         self._tokens = tokens = Tokens(keys, s.session_seconds)
         self._documents = documents = document_store(s, data_dir, metrics)
         ends(documents.close)
@@ -213,28 +217,37 @@ class Visavis:
         safety = Safety(conversations, state, documents, files, metrics)
         self._liveness = liveness = Liveness(state, conversations, matchmaker, lobby, calling, documents, self._parts)
         contract_hash = describe.contract_hash()
+        handlers: dict[type[contract.Wire], Handler] = {
+            contract.FindMatch: matchmaker.find,
+            contract.CancelMatch: matchmaker.cancel,
+            contract.SendMessage: conversations.say,
+            contract.SendReceipt: conversations.receipt,
+            contract.SendTyping: conversations.typing,
+            contract.Leave: conversations.leave,
+            contract.InviteToCall: calling.invite,
+            contract.AcceptCall: calling.accept,
+            contract.EndCall: calling.end,
+            contract.SetCall: calling.set,
+            contract.RefreshIceServers: calling.servers,
+            contract.SendSignal: calling.signal,
+            contract.CallExperience: calling.experience,
+            contract.OfferToRecorder: calling.offer_to_recorder,
+            contract.OpenFile: self._open_file,
+            contract.Block: safety.block,
+            contract.Report: safety.report,
+            contract.RefreshSession: self._refresh,
+        }
+        if traces is not None:
+            # Wrapped only if they are wanted: without, nothing is in the way.
+            for event, request in contract.REQUESTS.items():
+                handlers[request.type] = traces.request(event, handlers[request.type])
+            matchmaker.one_round = traces.around("match round", matchmaker.one_round)  # type: ignore[method-assign]
+            places.run = traces.script(places.run)  # type: ignore[method-assign]
+            for name in ("insert", "get", "find", "replace", "delete"):
+                setattr(documents, name, traces.within(f"documents {name}", getattr(documents, name)))
         self._gateway = gateway = Gateway(
             conversations,
-            {
-                contract.FindMatch: matchmaker.find,
-                contract.CancelMatch: matchmaker.cancel,
-                contract.SendMessage: conversations.say,
-                contract.SendReceipt: conversations.receipt,
-                contract.SendTyping: conversations.typing,
-                contract.Leave: conversations.leave,
-                contract.InviteToCall: calling.invite,
-                contract.AcceptCall: calling.accept,
-                contract.EndCall: calling.end,
-                contract.SetCall: calling.set,
-                contract.RefreshIceServers: calling.servers,
-                contract.SendSignal: calling.signal,
-                contract.CallExperience: calling.experience,
-                contract.OfferToRecorder: calling.offer_to_recorder,
-                contract.OpenFile: self._open_file,
-                contract.Block: safety.block,
-                contract.Report: safety.report,
-                contract.RefreshSession: self._refresh,
-            },
+            handlers,
             self._authenticate,
             contract_hash,
             limits,
@@ -268,6 +281,7 @@ class Visavis:
             files=files,
             authorize=self._authorize,
             meter=metrics,
+            middlewares=() if traces is None else (traces.http,),
             metrics=metrics.text,
             workers_metrics=self._bulletin.everybody,
             metrics_token=s.metrics_token,
@@ -312,6 +326,23 @@ class Visavis:
         return runner
 
     # ------------------------------------------------------------------ what only the root can join
+
+    def _traces(self) -> "Traces | None":
+        s = self.settings
+        if not s.traces_url:
+            return None
+        try:
+            # Only who sends traces needs what makes them.
+            from visavis.adapters.tracing import Traces  # noqa: PLC0415  # as said above
+        except ImportError as error:
+            raise CannotServe(
+                f"{variable('traces_url')} is set, but {error.name} is missing: pip install 'visavis[tracing]'"
+            ) from None
+        if not s.traces_url.startswith(("http://", "https://")):
+            raise CannotServe(f"{variable('traces_url')}: use an address such as http://host:4318")
+        traces = Traces(s.traces_url, s.traces_ratio, version=VERSION, name=self._listens)
+        self._ends.push_async_callback(asyncio.to_thread, traces.close)
+        return traces
 
     def _hear(self, data: bytes) -> None:
         note = notes.decode(data)

@@ -149,6 +149,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         str, _about("Bearer token for reading /metrics. Empty: only from this machine, and only without ORIGINS.")
     ] = ""
 
+    traces_url: Annotated[
+        str,
+        _about(
+            "OpenTelemetry's collector, as `http://host:4318`, for traces. Needs the extra `tracing`. Empty: no traces."
+        ),
+    ] = ""
+    traces_ratio: Annotated[float, _about("Share of requests and rounds that are traced.", ge=0, le=1)] = 0.1
+
     minimum_age: Annotated[int, _about("Youngest age, in years, that may enter.", ge=0, le=120)] = 18
     session_seconds: Annotated[int, _about("A guest session ends after this long without being here.", ge=60)] = 7200
     grace_seconds: Annotated[float, _about("A dropped connection keeps its seat this long.", ge=0.1, le=600)] = 30.0
@@ -240,7 +248,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return msgspec.convert(values, cls, strict=False), problems
 
 
-NAMES = {"redis_url": "REDIS_URL", "mongo_url": "MONGO_URL"}
+NAMES = {"redis_url": "REDIS_URL", "mongo_url": "MONGO_URL", "traces_url": "OTEL_EXPORTER_OTLP_ENDPOINT"}
 """Settings that go by a name other programs use as well."""
 
 

@@ -198,7 +198,7 @@ class Matchmaker:
             try:
                 if await self._pool.hold(queue):
                     try:
-                        widening = await self._round(queue)
+                        widening = await self.one_round(queue)
                     finally:
                         await self._pool.release(queue)
                     pause = 5.0 if widening is None else max(0.0, widening / 1000)
@@ -212,7 +212,8 @@ class Matchmaker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(wanted.wait(), max(0.0, pause - DEBOUNCE))
 
-    async def _round(self, queue: Queue) -> int | None:
+    async def one_round(self, queue: Queue) -> int | None:
+        """Pair who waits, holding the queue's lease; gives the milliseconds until waiting alone lets more be paired."""
         tickets, members, now = await self._pool.waiting(queue)
         if len(tickets) < 2:
             return None

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 from aiohttp import ClientError, http_exceptions, web
+from aiohttp.typedefs import Middleware
 
 from visavis.contract import (
     ERRORS,
@@ -140,6 +141,7 @@ class Http:
         files: Files | None,
         authorize: Callable[[str], Guest],
         meter: Meter,
+        middlewares: Sequence[Middleware],
         metrics: Callable[[], bytes],
         workers_metrics: Callable[[], Awaitable[bytes]],
         metrics_token: str,
@@ -167,6 +169,7 @@ class Http:
         """The parts of each upload that are on their way to this worker."""
         self._authorize = authorize
         self._meter = meter
+        self._middlewares = middlewares
         self._refused = {code: meter.tally("refusals", door="http", code=code) for code in ERRORS}
         self._served = meter.tally("file_bytes_served")
         self._declared = {route.path for route in ROUTES}
@@ -181,7 +184,7 @@ class Http:
 
     def application(self) -> web.Application:
         """The aiohttp application with every route bound and the files of the client."""
-        app = web.Application(middlewares=[self._logged, _refusals], client_max_size=MOST_BODY)
+        app = web.Application(middlewares=[self._logged, *self._middlewares, _refusals], client_max_size=MOST_BODY)
         declared = {(route.method, route.path) for route in ROUTES}
         for route in ROUTES:
             handler = self._limited(route.name, getattr(self, route.name))

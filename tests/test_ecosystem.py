@@ -297,16 +297,55 @@ def test_what_waits_for_health_waits_for_something() -> None:
                 assert other in ONCE, (name, other)
 
 
+def given_secrets(service: dict[str, Any]) -> dict[str, str]:
+    """The secrets of a service, and where it finds them."""
+    return {
+        **{one: f"/run/secrets/{one}" for one in service.get("secrets", []) if isinstance(one, str)},
+        **{one["source"]: one["target"] for one in service.get("secrets", []) if isinstance(one, dict)},
+    }
+
+
+def test_prometheus_finds_what_its_configuration_names() -> None:
+    """Rules, workers and the token lie where it looks, and it asks for the workers where compose has them."""
+    service = COMPOSE["services"]["prometheus"]
+    at = {volume.split(":")[1] for volume in service["volumes"]} | set(given_secrets(service).values())
+    configuration = yaml.safe_load((ECOSYSTEM / "metrics" / "prometheus.yml").read_text(encoding="utf-8"))
+    [job] = configuration["scrape_configs"]
+    wanted = [job["authorization"]["credentials_file"], *job["file_sd_configs"][0]["files"]]
+    wanted += [str(Path(rule).parent) for rule in configuration["rule_files"]]
+    assert {f"/etc/prometheus/{name}" for name in (*wanted, "prometheus.yml")} <= at
+    asked = yaml.safe_load((ECOSYSTEM / "metrics" / "workers.yml").read_text(encoding="utf-8"))
+    assert {target for group in asked for target in group["targets"]} == {
+        COMPOSE["services"][name]["ports"][0].rpartition(":")[0] for name in WORKERS
+    }
+
+
+def test_grafana_is_told_what_its_provisioning_asks_for() -> None:
+    """By names that are no worker's settings, or a worker started beside it would refuse them."""
+    service = COMPOSE["services"]["grafana"]
+    [mounted] = [volume for volume in service["volumes"] if volume.startswith("./metrics")]
+    source, at, _ = mounted.split(":")
+    asked: set[str] = set()
+    for path in (ECOSYSTEM / source / "provisioning").rglob("*.yml"):
+        asked |= set(re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8")))
+    assert asked
+    assert asked <= set(service["environment"])
+    for folder in (service["environment"]["GF_PATHS_PROVISIONING"], service["environment"]["GRAFANA_DASHBOARDS"]):
+        assert any((ECOSYSTEM / source / Path(folder).relative_to(at)).iterdir())
+
+
 def test_secrets_and_volumes_and_files_of_compose_exist(secrets: Path) -> None:
     """Each secret is declared, made by make-secrets, and used; each file that is mounted is in the checkout."""
     declared = {name: entry["file"] for name, entry in COMPOSE["secrets"].items()}
-    used = {secret for service in COMPOSE["services"].values() for secret in service.get("secrets", [])}
+    used = {secret for service in COMPOSE["services"].values() for secret in given_secrets(service)}
     assert used == set(declared)
     assert {Path(file).name for file in declared.values()} == {path.name for path in secrets.iterdir()}
     mounted: set[str] = set()
     for name, service in COMPOSE["services"].items():
-        text = str(service)
-        assert set(re.findall(r"/run/secrets/([\w-]+)", text)) == set(service.get("secrets", [])), name
+        named = set(re.findall(r"/run/secrets/([\w-]+)", str(service)))
+        assert named == {secret for secret, at in given_secrets(service).items() if at.startswith("/run/secrets/")}, (
+            name
+        )
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             mounted.add(source)
@@ -447,6 +486,8 @@ def test_the_autoscaler_asks_for_a_metric_that_somebody_makes() -> None:
     [rule] = adapter["rules"]["custom"]
     assert rule["name"]["as"] == metric["metric"]["name"]
     assert rule["seriesQuery"].startswith(metric["metric"]["name"])
+    rules = (ECOSYSTEM / "metrics" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    assert re.search(rf"\b{metric['metric']['name']}\b", rules)
 
 
 def test_a_pod_starts_with_valid_settings(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ function Page() {
         {t("app.skipLink")}
       </a>
       <Screen session={session} />
-      <LinkBanner link={session.phase === "ready" ? session.link : "online"} />
+      <LinkBanner
+        link={session.phase === "ready" ? session.link : "online"}
+        hold={session.phase === "ready" ? (session.hold ?? null) : null}
+      />
     </>
   );
 }

@@ -251,6 +251,7 @@ export function createConversation(
       reported: talk.reported,
       messages,
       calls: talk.calls,
+      waitsUntil: ended === null ? talk.outbox.waitsUntil() : null,
       unread: talk.said.filter((said) => !said.mine && said.seq > read && said.text !== null).length,
       draft: talk.draft,
     });

@@ -130,6 +130,32 @@ describe("sending", () => {
     expect(ann.deliveries).toEqual(["delivered", "delivered"]);
   });
 
+  it("says until when messages wait, and does not call them failed meanwhile", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.answerNext = { event: "chat:message", answer: { error: { code: "rate_limited", retryInMs: 30_000 } } };
+    ann.app.say("first", null);
+    await network.clock.run(1_000);
+    const until = ann.talk.waitsUntil ?? 0;
+    expect(until - network.clock.now).toBeGreaterThan(28_000);
+    ann.app.say("second", null);
+    await network.clock.run(28_000);
+    expect(ann.deliveries).toEqual(["sending", "sending"]);
+    expect(bob.texts).toEqual([]);
+    await network.clock.run(2_000);
+    expect(ann.talk.waitsUntil).toBeNull();
+    expect(bob.texts).toEqual(["first", "second"]);
+  });
+
+  it("says nothing of a wait that is over before it is read", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.answerNext = { event: "chat:message", answer: { error: { code: "rate_limited", retryInMs: 700 } } };
+    ann.app.say("first", null);
+    await network.clock.run(300);
+    expect(ann.talk.waitsUntil).toBeNull();
+  });
+
   it("never has more on its way than a long-polling server takes in one post", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();

@@ -50,6 +50,8 @@ export interface Outbox {
   /** The conversation is over: nothing is sent any more, receipts still count. */
   end(): void;
   standing(seq: number): "sending" | "sent" | "delivered" | "read" | "failed";
+  /** Until when nothing is sent, because it was too much at once, where that is long enough to say; else null. */
+  waitsUntil(): number | null;
   state(): OutboxState;
 }
 
@@ -65,6 +67,8 @@ const FAILED_AFTER_MS = 8_000;
 const FIRST_SILENCE_MS = 4_000;
 const LAST_SILENCE_MS = 30_000;
 const FIRST_SETBACK_MS = 500;
+/** A shorter wait is over before it is read. */
+const WORTH_SAYING_MS = 2_000;
 /** What a receiver does not know, it ignores: a deletion of itself keeps a number's place without saying anything. */
 const standIn = (id: string): Body => ({ kind: "deletion", target: id });
 
@@ -76,7 +80,7 @@ export function createOutbox(
     accepted(item: Item, at: number): void;
     /** The server will never take it; a stand-in holds its place. */
     refused(item: Item): void;
-    /** A standing changed. */
+    /** A standing changed, or whether they wait. */
     changed(): void;
   },
   saved: OutboxState = { last: 0, delivered: 0, read: 0, items: [] },
@@ -95,6 +99,7 @@ export function createOutbox(
   let setbacks = 0;
   let silence = FIRST_SILENCE_MS;
   let pause: Cancel | null = null;
+  let waits: number | null = null;
   let silenceTimer: Cancel | null = null;
   let failTimer: Cancel | null = null;
 
@@ -129,10 +134,7 @@ export function createOutbox(
           // A server cuts who keeps pressing; what it took before needs no repeating.
           width = 1;
           cursor = Math.min(cursor, item.seq);
-          pause ??= env.after(error.retryInMs ?? FIRST_SETBACK_MS, () => {
-            pause = null;
-            pump();
-          });
+          if (pause === null) holdBack(error.retryInMs ?? FIRST_SETBACK_MS);
         } else if (passes(error)) setBack(error.retryInMs);
         else if (error.code === "not_in_conversation" || item.refused) setBack(null);
         else if (item.body === sent) {
@@ -146,6 +148,27 @@ export function createOutbox(
     });
   }
 
+  /** It was too much at once; what has to wait for so long has not failed. */
+  function holdBack(ms: number): void {
+    pause = env.after(ms, () => {
+      goOn();
+      pump();
+    });
+    for (const item of items.values()) if (!item.accepted) item.since = env.now() + ms;
+    watchForFailure();
+    if (ms < WORTH_SAYING_MS) return;
+    waits = env.now() + ms;
+    outside.changed();
+  }
+
+  function goOn(): void {
+    pause?.();
+    pause = null;
+    if (waits === null) return;
+    waits = null;
+    outside.changed();
+  }
+
   /** Something went wrong on the way: all above `delivered` again, a little later. */
   function setBack(retryInMs: number | null): void {
     if (pause !== null) return;
@@ -155,8 +178,7 @@ export function createOutbox(
   }
 
   function again(): void {
-    pause?.();
-    pause = null;
+    goOn();
     cursor = delivered + 1;
     pump();
   }
@@ -209,7 +231,7 @@ export function createOutbox(
   return {
     add(id, body) {
       last += 1;
-      const item = { id, seq: last, body, accepted: false, tried: false, refused: false, since: env.now() };
+      const item = { id, seq: last, body, accepted: false, tried: false, refused: false, since: waits ?? env.now() };
       items.set(last, item);
       if (failTimer === null) watchForFailure();
       return item;
@@ -247,8 +269,7 @@ export function createOutbox(
     },
     disconnected() {
       open = false;
-      pause?.();
-      pause = null;
+      goOn();
       hush();
     },
     partner(nowHere) {
@@ -262,8 +283,7 @@ export function createOutbox(
       over = true;
       // What is not sent any more need not be kept.
       for (const item of items.values()) item.body = standIn(item.id);
-      pause?.();
-      pause = null;
+      goOn();
       hush();
       failTimer?.();
       failTimer = null;
@@ -275,6 +295,7 @@ export function createOutbox(
       if (item === undefined) return "sending";
       return item.accepted ? "sent" : failed(item) ? "failed" : "sending";
     },
+    waitsUntil: () => waits,
     state: () => ({
       last,
       delivered,

@@ -315,6 +315,8 @@ export const SCENES: Readonly<Record<string, Scene>> = {
   },
   "lobby-problem": { search: { phase: "idle", problem: "rate_limited" } },
   "offline": { session: { ...READY, link: "offline" }, lobby: { online: 12 } },
+  "address-full": { session: { ...READY, link: "reconnecting", hold: { problem: "address_full", retryAt: Date.now() + 9_000 } }, lobby: { online: 12 } },
+  "messages-wait": talk({ waitsUntil: Date.now() + 40_000 }),
   "reconnecting": { session: { ...READY, link: "reconnecting" }, ...talk({}) },
   "searching-interests": { search: searching("interests") },
   "searching-language": { search: searching("language") },

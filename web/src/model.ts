@@ -29,6 +29,12 @@ export interface Store<T> {
 /** `online`: connected. `reconnecting`: trying. `offline`: the device itself says it has no network. */
 export type Link = "online" | "reconnecting" | "offline";
 
+/** The server asked to wait before connecting again, for this reason, until `retryAt` (ms since the epoch). */
+export interface Hold {
+  readonly problem: ErrorCode | "unreachable";
+  readonly retryAt: number;
+}
+
 export type SessionView =
   /** Finding out whether this browser is known. */
   | { readonly phase: "loading" }
@@ -43,7 +49,7 @@ export type SessionView =
   /** Under age: stays so on this browser. */
   | { readonly phase: "underAge"; readonly minimumAge: number }
   /** A guest: the rest of the program works. */
-  | { readonly phase: "ready"; readonly profile: Profile; readonly link: Link }
+  | { readonly phase: "ready"; readonly profile: Profile; readonly link: Link; readonly hold?: Hold | null }
   /** The same guest was opened in another window. `takeBack()` returns. */
   | { readonly phase: "replaced" }
   /** No guest could be had. `retryAt` (ms since the epoch) is when it tries again by itself, if it does. */
@@ -122,6 +128,8 @@ export interface ConversationView {
   readonly messages: readonly MessageView[];
   /** What happened to calls, in order of `at`; shown between the messages. */
   readonly calls: readonly CallLine[];
+  /** Until when (ms since the epoch) messages wait, because they were more than the server takes at once. */
+  readonly waitsUntil?: number | null;
   /** Partner's messages not yet seen. */
   readonly unread: number;
   /** The draft survives a reload. */

@@ -266,10 +266,12 @@ export function createSession(
         else void begin();
       } else if (failure.code !== "stale_client" || !reloadOnce()) fail(failure);
     });
-    connection.link.subscribe(() => {
+    const show = () => {
       const now = view.get();
-      if (now.phase === "ready") view.set({ ...now, link: connection.link.get() });
-    });
+      if (now.phase === "ready") view.set({ ...now, link: connection.link.get(), hold: connection.hold.get() });
+    };
+    connection.link.subscribe(show);
+    connection.hold.subscribe(show);
     env.onHidden(() => {
       hiddenAt ??= env.now();
     });

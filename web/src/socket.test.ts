@@ -43,6 +43,20 @@ describe("the connection", () => {
     expect(link(ann)).toBe("online");
   });
 
+  it("says why and until when it waits, if the address has too many connections", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    network.refusals.push({ code: "address_full", retryInMs: 5_000 });
+    network.cut(ann);
+    await network.clock.run(1_000);
+    const session = ann.app.session.get();
+    const hold = session.phase === "ready" ? session.hold : null;
+    expect(hold?.problem).toBe("address_full");
+    expect((hold?.retryAt ?? 0) - network.clock.now).toBeGreaterThan(3_000);
+    await network.clock.run(10_000);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online", hold: null });
+  });
+
   it("comes back at once when the device has its network again, even over a socket that looks alive", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();

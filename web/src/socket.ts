@@ -16,7 +16,7 @@ import {
   type ServerToClientEvents,
 } from "./contract.gen";
 import type { Cancel, Env, Line } from "./env";
-import type { Link, Store } from "./model";
+import type { Hold, Link, Store } from "./model";
 import { store } from "./store";
 
 type Ask = keyof ClientToServerEvents;
@@ -39,7 +39,7 @@ export type Outcome<T> = { readonly ok: T } | { readonly error: Failure };
 export const UNREACHABLE: { readonly error: Failure } = { error: { code: "unreachable", retryInMs: null, data: {} } };
 
 /** Refusals that time heals. */
-const PASSING: ReadonlySet<string> = new Set(["rate_limited", "busy", "unavailable", "internal", "unreachable"]);
+const PASSING: ReadonlySet<string> = new Set(["rate_limited", "busy", "unavailable", "internal", "unreachable", "address_full"]);
 
 export function passes(failure: Failure): boolean {
   return PASSING.has(failure.code);
@@ -56,6 +56,8 @@ export function failureOf(refusal: unknown): Failure {
 
 export interface Connection {
   readonly link: Store<Link>;
+  /** Why and until when it does not try again, where that is long enough to say. */
+  readonly hold: Store<Hold | null>;
   /** Never rejects. `unreachable` at once while away, or when no answer came in time. */
   ask<E extends Ask>(event: E, request: RequestOf<E>, timeoutMs?: number): Promise<Outcome<ReplyOf<E>>>;
   on<E extends Push>(event: E, listener: (push: PushOf<E>) => void): void;
@@ -80,6 +82,8 @@ type Settle = (outcome: { readonly error: Failure }) => void;
 const ASK_TIMEOUT_MS = 5_000;
 const STATE_TIMEOUT_MS = 5_000;
 const FIRST_DELAY_MS = 300;
+/** A shorter wait is over before it is read. */
+const WORTH_SAYING_MS = 2_000;
 const LAST_DELAY_MS = 5_000;
 /** How long nobody is told that the former line is gone, while the next is being made. */
 const BETWEEN_MS = 1_500;
@@ -91,6 +95,7 @@ export function createConnection(
   credentials: () => { readonly token: string; readonly claim: string | null },
 ): Connection {
   const link = store<Link>("reconnecting");
+  const hold = store<Hold | null>(null);
   const listeners = new Map<string, ((push: never) => void)[]>();
   const refusedListeners: ((failure: Failure) => void)[] = [];
   const asking = new Set<Settle>();
@@ -138,7 +143,11 @@ export function createConnection(
             close();
             for (const listener of refusedListeners) listener(failure);
           } else if (strand === coming) failedToMove(failure.retryInMs ?? 0);
-          else comeBack(failure.retryInMs ?? 0);
+          else {
+            const delay = comeBack(failure.retryInMs ?? 0);
+            const asked = (failure.retryInMs ?? 0) >= WORTH_SAYING_MS;
+            hold.set(asked ? { problem: failure.code, retryAt: env.now() + delay } : null);
+          }
         },
         pushed(event, push) {
           heard += 1;
@@ -152,6 +161,7 @@ export function createConnection(
             moveTimer?.();
             ready = true;
             attempts = 0;
+            hold.set(null);
           }
           for (const listener of listeners.get(event) ?? []) listener(push as never);
           for (const ask of held.splice(0)) ask(strand);
@@ -248,11 +258,14 @@ export function createConnection(
     show();
   }
 
-  function comeBack(atLeastMs = 0): void {
+  /** Returns in how long. */
+  function comeBack(atLeastMs = 0): number {
     const ceiling = Math.min(LAST_DELAY_MS, FIRST_DELAY_MS * 2 ** attempts);
     const delay = Math.max(FIRST_DELAY_MS, atLeastMs) + env.random() * ceiling;
     attempts += 1;
-    later(Math.min(delay, Math.max(LAST_DELAY_MS, atLeastMs * 1.5)), attempt);
+    const bounded = Math.min(delay, Math.max(LAST_DELAY_MS, atLeastMs * 1.5));
+    later(bounded, attempt);
+    return bounded;
   }
 
   function attempt(): void {
@@ -278,6 +291,7 @@ export function createConnection(
 
   return {
     link,
+    hold,
     ask(event, request, timeoutMs = ASK_TIMEOUT_MS) {
       type Reply = ReplyOf<typeof event>;
       if (!ready) return Promise.resolve<Outcome<Reply>>(UNREACHABLE);

@@ -6,6 +6,7 @@ import { Button, IconButton } from "../ui/Button";
 import { Face } from "../ui/Face";
 import { Icon } from "../ui/Icon";
 import { useStore } from "../useStore";
+import { CountDown } from "./CountDown";
 import { useAnnounce } from "./announce";
 import { ArrivalContext } from "./arrival";
 import { useInvitations } from "./call/useInvitations";
@@ -54,7 +55,7 @@ interface Props {
 
 export default function Conversation({ conversation, me }: Props) {
   const speech = useSpeech();
-  const { t } = speech;
+  const { t, tn } = speech;
   const visavis = useVisavis();
   const search = useStore(visavis.search);
   const { modes } = useStore(visavis.lobby);
@@ -71,6 +72,7 @@ export default function Conversation({ conversation, me }: Props) {
   const field = useRef<HTMLTextAreaElement>(null);
   const heading = useRef<HTMLHeadingElement>(null);
   const { partner, messages, calls, unread, ended } = conversation;
+  const waitsUntil = conversation.waitsUntil ?? null;
   const inCall = call !== null && ended === null && call.phase !== "calling" && call.phase !== "ringing";
   const ringing = call?.phase === "ringing" && ended === null;
   const calling = call?.phase === "calling" && ended === null;
@@ -337,7 +339,15 @@ export default function Conversation({ conversation, me }: Props) {
             </div>
             {ended === null && (
               <div className="flex min-h-6 shrink-0 items-center px-5 text-sm text-soft sm:px-7">
-                {conversation.presence === "away" ? (
+                <div role="status" data-testid="waits">
+                  {waitsUntil !== null && (
+                    <p>
+                      {t("chat.waits")}{" "}
+                      <CountDown key={waitsUntil} until={waitsUntil} words={(seconds) => tn("chat.goesOnIn", seconds)} />
+                    </p>
+                  )}
+                </div>
+                {waitsUntil !== null ? null : conversation.presence === "away" ? (
                   <p>{t("chat.awayLine", { name: partner.name })}</p>
                 ) : (
                   conversation.typing && (

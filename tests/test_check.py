@@ -211,7 +211,8 @@ async def test_what_it_says_holds_no_secret(deployment: Deployment) -> None:
     """Neither when all is well nor when nothing is: passwords in addresses, tokens and keys are struck out."""
     broken = {"REDIS_URL": f"redis://:{PASSWORD}@127.0.0.1:1/0", "VISAVIS_SECRETS": f"k1:{SECRET[:20]}"}
     wrong = {"MONGO_URL": f"mongodb://user:{PASSWORD}@127.0.0.1:1/?serverSelectionTimeoutMS=100"}
-    for changed in ({}, broken, wrong):
+    misplaced = {"VISAVIS_ORIGINS": METRICS, "VISAVIS_FILES_URL": f"s3://{METRICS}/?{SECRET}"}
+    for changed in ({}, broken, wrong, misplaced):
         for arguments in ((), ("--json",)):
             _, out = await ran(*arguments, **{**deployment.settings, **changed})
             for secret in (PASSWORD, SECRET[:20], METRICS, deployment.settings["VISAVIS_TURN_SECRETS"]):
@@ -343,6 +344,18 @@ async def test_a_clock_that_is_off_is_named(alone: Callable[..., Any], tmp_path:
     async with Valkey(tmp_path / "valkey", before=("faketime", "-f", "+90s")) as valkey:
         (said,) = (await alone(REDIS_URL=valkey.url)).of("redis", "error")
         assert "differ by 90.0 s" in said or "differ by 89.9 s" in said
+
+
+async def test_what_hangs_is_given_up_and_the_rest_is_told(tmp_path: Path) -> None:
+    """A scanner that takes the question and never answers it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        status, out = await ran(
+            "--timeout", "1", VISAVIS_DATA_DIR=str(tmp_path), VISAVIS_TURN_URLS="none", VISAVIS_SCANNER_URL=url
+        )
+    assert status == 2
+    assert "scanner    error   It was not done within 1 s." in out
+    assert "documents  good" in out
 
 
 # --------------------------------------------------------------------------- relays
@@ -492,3 +505,16 @@ async def test_a_way_in_that_leads_nowhere_is_named(deployment: Deployment, alon
     worker = deployment.workers[0]
     report = await alone(VISAVIS_ORIGINS=f"http://localhost:{worker.port}")
     assert "lets no WebSocket through" in report.of("origins", "error")[0]
+
+
+async def test_workers_that_believe_an_address_that_a_client_says_are_named(deployment: Deployment) -> None:
+    """One without a proxy that overwrites it; behind nginx as it is configured here nobody is believed."""
+    assert any("is not believed" in one for one in (await deployment.check()).of("origins", "good"))
+    port = free_port()
+    settings = {**deployment.settings, "VISAVIS_PORT": str(port), "VISAVIS_ORIGINS": f"http://localhost:{port}"}
+    worker = await Worker(deployment.folder / "data", **settings).start()
+    try:
+        report = await check(**settings)
+        assert [one for one in report.of("origins", "error") if "believe the address" in one]
+    finally:
+        await worker.stop()

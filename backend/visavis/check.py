@@ -50,6 +50,7 @@ from visavis.core.ports import (
     StoreUnavailable,
 )
 from visavis.core.schema import CannotUse, Schema
+from visavis.doors.sources import Sources
 from visavis.settings import Settings
 
 Level = Literal["good", "note", "warning", "error"]
@@ -809,10 +810,10 @@ async def check_origins(site: Site, told: Findings) -> None:
         )
         return
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=8)) as http:
-        await asyncio.gather(*(_check_way_in(origin, http, told) for origin in site.origins if _splits(origin)))
+        await asyncio.gather(*(_check_way_in(origin, http, site, told) for origin in site.origins if _splits(origin)))
 
 
-async def _check_way_in(origin: str, http: aiohttp.ClientSession, told: Findings) -> None:
+async def _check_way_in(origin: str, http: aiohttp.ClientSession, site: Site, told: Findings) -> None:
     parts = urlsplit(origin)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return
@@ -852,6 +853,35 @@ async def _check_way_in(origin: str, http: aiohttp.ClientSession, told: Findings
         )
         return
     await _check_upgrade(origin, http, told)
+    if site.settings.trust_forwarded and site.settings.redis_url:
+        await _check_forwarded(origin, http, site, told)
+
+
+async def _check_forwarded(origin: str, http: aiohttp.ClientSession, site: Site, told: Findings) -> None:
+    """Ask for a guest, wrongly, from an address that nobody has: it must not be what the workers count."""
+    kept = site.data_dir / "secrets"
+    try:
+        keys = read_secrets(site.settings.secrets or kept.read_text(encoding="ascii"))
+    except (SecretsInvalid, OSError):
+        return
+    forged = f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"
+    name = Sources(next(iter(keys.values())), trust_forwarded=True).named(forged).address
+    try:
+        async with http.post(f"{origin}/api/guests", data=b"{}", headers={"X-Forwarded-For": forged}):
+            pass
+        async with _redis(site, Findings("", ())) as client:
+            believed = client is not None and await Watch(client).counted(f"guests:address:{name}")
+    except (aiohttp.ClientError, TimeoutError, OSError, StateUnavailable):
+        return
+    if believed:
+        told.error(
+            f"{origin}: the workers believe the address that a client says it has.",
+            "Limits are counted by address: whoever says another each time is held by none of them.",
+            "Have the proxy overwrite X-Forwarded-For, as ecosystem/nginx/proxy.conf does, or set "
+            "VISAVIS_TRUST_FORWARDED=false where there is none.",
+        )
+    else:
+        told.good(f"{origin}: the address that a client says it has is not believed")
 
 
 async def _check_upgrade(origin: str, http: aiohttp.ClientSession, told: Findings) -> None:

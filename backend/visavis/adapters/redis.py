@@ -839,6 +839,11 @@ class Watch:
         told = await asyncio.gather(*(self._keys.ask(prefix, partial(_told, pings)) for prefix in prefixes))
         return [one for _, one in sorted({server.address: server for server in told}.items())]
 
+    async def counted(self, name: str) -> bool:
+        """Whether something was counted under this name of late. Raises StateUnavailable."""
+        key = f"v:limit:{name}"
+        return bool(await self._keys.ask(key, lambda node: node.exists(key)))
+
     async def workers(self) -> dict[str, tuple[float, bytes]]:
         """Each worker's share, and the seconds for which its lease still holds. Raises StateUnavailable."""
 

@@ -28,7 +28,7 @@ from visavis.adapters.spool import DiskSpool
 from visavis.adapters.sqlite import SqliteStore
 from visavis.core.archive import Archive, Contents
 from visavis.core.collections import ALL, BLOCKS, REPORTS
-from visavis.core.ports import ArchiveDamaged, Stored, Upkeep
+from visavis.core.ports import ArchiveDamaged, Stored, StoreInUse, StoreUnavailable, Upkeep
 from visavis.core.schema import CannotUse, Mark, Migration, Schema
 
 ME = pyrage.x25519.Identity.generate()
@@ -537,6 +537,34 @@ async def test_a_restore_does_not_pull_the_store_from_under_workers(
         status, said = await house_.run(*restore)
         assert status == 0, said
         assert len((await house_.all())["blocks"]) == 10
+
+
+async def test_nobody_opens_a_sqlite_file_that_is_being_restored(house: Callable[..., House]) -> None:
+    """A worker that starts in the middle is told why; afterwards it starts, on what was restored."""
+    new = house()
+    await new.fill(blocks=blocks(3))
+    async with new.store() as store, new.store() as worker:
+        async with store.renewed(Mark().plain(), Mark().plain()) as renewal:
+            await renewal.add(BLOCKS, blocks(5))
+            with pytest.raises(StoreUnavailable, match=r"^visavis.sqlite is being restored by another process$"):
+                await worker.open()
+        assert len((await worker.find(BLOCKS, "blocker", ["a"])).documents) == 5
+        with pytest.raises(StoreInUse):
+            await store.renewed(Mark().plain(), Mark().plain()).__aenter__()
+
+
+async def test_a_store_is_migrated_by_command_and_a_newer_one_refused(house: Callable[..., House]) -> None:
+    """With the code and what to do, in one line, and a status that is not zero; so is every other way in."""
+    new = house()
+    status, said = await new.run("migrate")
+    assert (status, said) == (0, "The document store is up to date.\n")
+    async with new.store() as store:
+        assert await store.mark() == Schema().mark.plain()
+        assert await store.swap_mark(Schema().mark.plain(), Mark(7, 6).plain())
+    for command in (("migrate",), ("serve",), ("evidence", "list"), ("backup", str(new.folder / "b"), *TO_ME)):
+        status, said = await new.run(*command, VISAVIS_PORT="0", VISAVIS_TURN_URLS="none")
+        assert (status, said.count("\n")) == (2, 1), said
+        assert said.startswith("visavis: schema_newer: the document store has schema 7, and this program knows ")
 
 
 @pytest.mark.parametrize("target", KINDS)

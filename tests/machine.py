@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from rig import ROOT, missing
+from visavis.adapters import children
 
 CGROUPS = Path("/sys/fs/cgroup")
 BOOT = r"""
@@ -89,7 +90,14 @@ class Machine:
         script = f"echo $$ >{self._group}/cgroup.procs && exec unshare {namespaces} sh {boot}"
         with (self._folder / "console").open("wb") as console:
             self._process = await asyncio.create_subprocess_exec(
-                "sh", "-c", script, env=environment, stdin=subprocess.DEVNULL, stdout=console, stderr=console
+                "sh",
+                "-c",
+                script,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                preexec_fn=children.before_exec,
             )
         async with asyncio.timeout(30):
             while not await self._booted():
@@ -101,8 +109,8 @@ class Machine:
 
     async def _booted(self) -> bool:
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        self._init = int((children.read_text().split() or ["0"])[0])
+        started = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self._init = int(started[0]) if started else 0
         return bool(self._init) and (await self.run("systemctl", "is-system-running"))[1].strip() == "running"
 
     async def run(self, *command: str) -> tuple[int, str]:

@@ -22,6 +22,7 @@ import yaml
 from rig import ROOT, free_port, missing
 from test_house_rules import text_of
 from visavis import VERSION
+from visavis.adapters import children
 from visavis.adapters.certificate import self_signed
 from visavis.adapters.tokens import read_secrets
 from visavis.settings import FROM_FILE, Settings, variable
@@ -548,6 +549,7 @@ class Apart:
                 env={name: value for name, value in os.environ.items() if not name.startswith("VISAVIS_")},
                 stdout=log,
                 stderr=log,
+                preexec_fn=children.before_exec,
             )
 
     def said(self) -> str:

@@ -1,16 +1,19 @@
 """Backups, made of one document store and brought back into the same or the other, and what can go wrong with them."""
 
 import asyncio
+import fcntl
 import itertools
 import json
 import os
+import pty
 import resource
 import signal
 import sys
+import termios
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,31 @@ class House:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             **limited,
         )  # fmt: skip
+
+    async def at_terminal(self, answers: dict[str, str], *arguments: str) -> str:
+        """The command in a terminal, where somebody answers its questions; gives what is seen there."""
+        master, ours = pty.openpty()
+
+        def settle() -> None:
+            os.setsid()
+            fcntl.ioctl(ours, termios.TIOCSCTTY, 0)
+
+        given = {k: v for k, v in os.environ.items() if not k.startswith("VISAVIS_") and k != "MONGO_URL"}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "visavis", *arguments, stdin=ours, stdout=ours, stderr=ours, preexec_fn=settle,
+            env={**given, "PYTHONPATH": str(ROOT / "backend"), **self.environment},
+        )  # fmt: skip
+        os.close(ours)
+        seen, due = "", dict(answers)
+        with suppress(OSError):  # the end, for a terminal
+            while piece := await asyncio.to_thread(os.read, master, 4096):
+                seen += piece.decode()
+                for question in [one for one in due if one in seen]:
+                    os.write(master, due.pop(question).encode() + b"\n")
+        os.close(master)
+        await process.wait()
+        assert not due, seen
+        return seen
 
 
 def unheard(doing: str, size: int) -> None:
@@ -499,6 +527,38 @@ async def test_a_store_that_holds_something_is_replaced_only_on_purpose(
     status, said = await house().run("backup", str(tmp_path / "none"), *TO_ME)
     assert (status, "there is no" in said) == (2, True)
     assert not list(tmp_path.glob("none*"))
+
+
+async def test_a_terminal_is_asked(house: Callable[..., House], tmp_path: Path, identity: Path) -> None:
+    """For a passphrase, twice and unseen; and before anything is replaced, which one word alone allows."""
+    old, new = house(), house()
+    await old.fill(blocks=blocks(10))
+    await new.fill(blocks=blocks(3))
+    before = await new.all()
+    secret = "correct horse battery staple"
+    path = tmp_path / "backup"
+    asked = {"Passphrase: ": secret, "same again: ": "another"}
+    assert "not the same" in await old.at_terminal(asked, "backup", str(path))
+    asked["same again: "] = secret
+    said = await old.at_terminal(asked, "backup", str(path))
+    assert ("10 documents" in said, secret in said) == (True, False)
+    for answer, outcome in {"yes": "nothing was changed", "replace": "Restored."}.items():
+        assert await new.all() == before
+        said = await new.at_terminal(
+            {"Passphrase: ": secret, "3 blocks. Type `replace`": answer}, "restore", str(path), "--replace"
+        )
+        assert outcome in said
+    assert await new.all() == await old.all()
+
+
+async def test_a_link_in_the_way_is_not_followed(house: Callable[..., House], tmp_path: Path) -> None:
+    """In a folder that others write to as well, what is called partial may be theirs."""
+    old = house()
+    await old.fill(blocks=blocks(1))
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "backup.partial").symlink_to(tmp_path / "precious")
+    status, _ = await old.run("backup", str(tmp_path / "backup"), *TO_ME)
+    assert (status, (tmp_path / "precious").read_text()) == (2, "precious")
 
 
 async def test_a_full_disk_leaves_nothing_behind(house: Callable[..., House], tmp_path: Path) -> None:

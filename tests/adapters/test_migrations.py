@@ -145,6 +145,15 @@ async def test_one_migrates_while_the_others_wait(another: Another) -> None:
     assert await store.mark() == NEW.mark.plain()
 
 
+async def test_workers_may_start_at_once_on_nothing(another: Another) -> None:
+    """On a database that is not there yet, nobody trips over what another makes."""
+    workers = await asyncio.gather(*(another([AFTERWARDS], NEW) for _ in range(6)))
+    await asyncio.gather(*(one.insert(AFTERWARDS, f"t{n}", {"hue": "red"}) for n, one in enumerate(workers)))
+    assert len((await workers[0].find(AFTERWARDS, "hue", ["red"])).documents) == 6
+    assert await workers[5].mark() == NEW.mark.plain()
+    assert await workers[5].fit_indexes(change=False) == []
+
+
 async def test_an_old_worker_may_write_meanwhile(another: Another) -> None:
     """What it replaces while the migration reads is brought over as it then is, and nothing of it is lost."""
     store = await another([THINGS], OLD)

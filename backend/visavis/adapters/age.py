@@ -154,7 +154,8 @@ async def opened(path: Path, to: Sequence[x25519.Identity]) -> AsyncIterator[Cal
 def _begin(path: Path, partial: Path) -> BinaryIO:
     if path.exists():
         raise FileExistsError(f"{path} is there already: name another file")
-    file = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT, 0o600), "wb", buffering=_BUFFER)
+    # In a folder that others may write to, a link of theirs must not lead to a file of ours.
+    file = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "wb", buffering=_BUFFER)
     try:
         # One that was killed has left what it wrote, and no lock.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

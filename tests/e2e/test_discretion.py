@@ -15,13 +15,13 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import redis.asyncio as redis
 from aiortc import RTCSessionDescription
 
 from calling import relay, relayed
 from members import Member, Picture, RecorderProcess, Tone, warmed
 from rig import Guest, Service, Worker, get_guest, meet
 from sharing import Sharer, picture
-from visavis.adapters.redis import connect
 from visavis.adapters.turn import PrivateTurn
 from visavis.contract import RULES_VERSION
 from visavis.core.identity import new_id
@@ -41,6 +41,7 @@ class House:
         self.recorder = recorder
         self.turn = turn
         self.private: set[str] = set()
+        self.members: list[Member] = []
 
     def keep(self, *words: Any) -> None:
         self.private.update(str(word) for word in words if word)
@@ -52,20 +53,14 @@ class House:
         await guest.connect()
         return guest
 
-    async def everywhere(self, kind: str, id: str) -> list[bytes]:
-        """The keys in which Redis keeps this, whatever stands around its name."""
-        client = connect(self.service.valkey.url)
+    async def spoil(self, kind: str, id: str, field: str, value: bytes) -> None:
+        """Put something where it cannot be read, whatever stands around its name."""
+        client = redis.Redis.from_url(self.service.valkey.url)
         try:
-            return [key async for key in client.scan_iter(match=f"*{kind}:*{id}*", count=1000)]
+            (key,) = [key async for key in client.scan_iter(match=f"*{kind}:*{id}*", count=1000)]
+            await client.hset(key, field, value)
         finally:
             await client.aclose()
-
-    async def spoil(self, kind: str, id: str, field: str, value: bytes) -> None:
-        """Put something where it cannot be read."""
-        (key,) = await self.everywhere(kind, id)
-        client = connect(self.service.valkey.url)
-        await client.hset(key, field, value)
-        await client.aclose()
 
     def logs(self) -> str:
         paths = [worker.log for worker in self.service.workers] + [self.recorder.log]
@@ -83,9 +78,12 @@ async def house(folder: Path) -> AsyncIterator[House]:
         await recorder.start()
         for _ in range(2):
             await service.add()
+        place = House(service, recorder, turn)
         try:
-            yield House(service, recorder, turn)
+            yield place
         finally:
+            for member in place.members:
+                await member.close()
             await service.stop()
             await recorder.stop()
 
@@ -169,10 +167,9 @@ async def test_logs_of_a_whole_deployment_name_nobody_and_nothing_said(tmp_path:
         state = await a.next("call:state", lambda push: bool(push["call"] and push["call"]["recording"]))
         recording = state["call"]["recording"]["id"]
         place.keep(recording)
-        members = []
         for seat, guest in enumerate((a, b)):
             member = Member(SimpleNamespace(turn=place.turn), seat, Tone(440), Picture((200, 0, 0)))  # type: ignore[arg-type]
-            members.append(member)
+            place.members.append(member)
             sdp = await member.offer()
             place.keep(*(line.partition(":")[2] for line in sdp.splitlines() if line.startswith(("a=ice-", "a=fing"))))
             offered = {"conversationId": conversation, "recordingId": recording, "session": new_id()}
@@ -184,11 +181,11 @@ async def test_logs_of_a_whole_deployment_name_nobody_and_nothing_said(tmp_path:
             answer = await guest.next("recording:answer", timeout=20)
             assert member.peer is not None
             await member.peer.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
-        for member in members:
+        for member in place.members:
             await member.connected(20)
         await a.next("call:state", lambda push: push["call"] and push["call"]["recording"]["phase"] == "on", timeout=20)
         await b.ask("call:end", call)
-        for member in members:
+        for member in place.members:
             await member.close()
         await a.next("recording:over", timeout=20)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
+import redis.asyncio as redis
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -143,11 +145,19 @@ async def test_what_goes_wrong_is_told_by_its_kind_without_its_words(tmp_path: P
     """An error's text may quote what it could not read."""
     service = await Service(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, VISAVIS_TRACES_RATIO="1").start()
     try:
-        a = await arrive(service.workers[0].url)
-        await service.valkey.stop()
-        await a.find(interests=["falconry77"])
-        span = await collector.get("match:find")
-        assert (span["error.type"], span["status"], span["said"], span["events"]) == ("StateUnavailable", 2, "", [])
+        a, b = await arrive(service.workers[0].url), await arrive(service.workers[0].url)
+        conversation = await meet(a, b)
+        client = redis.Redis.from_url(service.valkey.url)
+        (key,) = [key async for key in client.scan_iter(match=f"*conversation:{conversation}*")]
+        await client.hset(key, "record", msgspec.msgpack.encode({"id": conversation, "mode": "strange77"}))
+        await client.aclose()
+        answer = await a.ask("safety:report", {"conversationId": conversation, "reason": "spam", "words": ""})
+        assert answer["error"]["code"] == "internal"
+        span = await collector.get("safety:report")
+        assert (span["error.type"], span["status"], span["said"], span["events"]) == ("ValidationError", 2, "", [])
+        assert b"strange77" not in collector.raw
+        await a.hang_up()
+        await b.hang_up()
     finally:
         await service.stop()
 

@@ -206,8 +206,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     upload_bytes_per_hour: Annotated[
         int, _about("Bytes of uploads that may be begun from one address in an hour.", ge=1)
     ] = 4_000_000_000
-    connections_per_address: Annotated[int, _about("Connections an address may have at once.", ge=1)] = 500
-    handshakes_per_minute: Annotated[int, _about("Times in a minute an address may connect.", ge=1)] = 1000
+    connections_per_address: Annotated[int, _about("Connections an address may have at once.", ge=1)] = 250
+    handshakes_per_minute: Annotated[int, _about("Times in a minute an address may connect.", ge=1)] = 500
     strangers_per_address: Annotated[
         int, _about("Connections an address may have to one worker before it says who they are.", ge=1)
     ] = 200

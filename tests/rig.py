@@ -154,14 +154,17 @@ class Production(Worker):
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
-        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-            while self.process.returncode is None:
-                try:
-                    async with session.get(self.url + "/health") as response:
-                        assert response.status == 200
-                        return self
-                except aiohttp.ClientConnectionError:
-                    await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+                while self.process.returncode is None:
+                    try:
+                        async with session.get(self.url + "/health") as response:
+                            assert response.status == 200
+                            return self
+                    except aiohttp.ClientConnectionError:
+                        await asyncio.sleep(0.05)
+        except TimeoutError:
+            pass
         raise AssertionError(f"the worker did not start: {self.log.read_text()}")
 
     def child(self) -> int:

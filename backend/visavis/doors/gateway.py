@@ -348,7 +348,8 @@ class _Connection:
         self._spawn = spawn
         self._slow = slow
         self.told_to_move = False
-        self._answering = False
+        self._answering = 0
+        """Requests under way; by polling, there can be more than one."""
         self._closing: Callable[[], None] | None = None
         """What is still to be said at the end, once the request under way is answered."""
         self._closed = False
@@ -394,11 +395,11 @@ class _Connection:
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
         """While a request is under way: its answer is said before the connection closes."""
-        self._answering = True
+        self._answering += 1
         try:
             yield
         finally:
-            self._answering = False
+            self._answering -= 1
             if self._closing is not None:
                 self._close(self._closing)
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -38,16 +39,19 @@ async def ready(worker: Worker) -> int:
 
 
 async def restart(worker: Worker) -> float:
-    """As systemd does; returns how long it took to go, in seconds."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    """As systemd does; returns how long it took from the signal until it had nothing left to do, in seconds.
+
+    By its own log: how long an interpreter then takes to end is the machine's affair, which may have others to run.
+    """
+    known = len(worker.logged())
     assert await worker.stop() == 0
-    took = loop.time() - began
+    said = {line["event"].split(" (")[0]: line["timestamp"] for line in worker.logged()[known:]}
     await worker.start()
     async with asyncio.timeout(10):
         while await ready(worker) != 200:
             await asyncio.sleep(0.05)
-    return took
+    asked, gone = (datetime.fromisoformat(said[event]) for event in ("Handling signal: term", "Worker exiting"))
+    return (gone - asked).total_seconds()
 
 
 # --------------------------------------------------------------------------- everybody talks on
@@ -89,7 +93,8 @@ async def test_three_workers_restarted_one_after_another_under_load(three: Servi
         await asyncio.gather(*(one.settled() for one in residents))
     finally:
         await asyncio.gather(*(one.leave() for one in residents))
-    assert max(took) < 10
+    # gunicorn would have ended by force what took nine.
+    assert max(took) < 8.5
     for one, other in pairs:
         assert (one.heard, other.heard) == (other.said, one.said)
     for one in residents:

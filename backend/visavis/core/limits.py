@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 SETTLE = 1.0
 """Seconds between settlements with the shared counters."""
+ANSWERED = 0.1
+"""Seconds that a settlement takes, as a rule."""
 SHARE = 10
 """A worker lets this part of a limit through before it has heard from the counters."""
 LEAST_SHARE = 10
@@ -266,7 +268,7 @@ class Limits:
                 raise Refused("rate_limited", retryInMs=_ms(tab.until - now))
             if tab.room <= 0 and now >= self._away_until:
                 self._meter.count("limits_reached", limit=tab.rule.name)
-                raise Refused("rate_limited", retryInMs=_ms(max(0.1, self._settled_at + SETTLE - now)))
+                raise Refused("rate_limited", retryInMs=_ms(max(ANSWERED, self._settled_at + SETTLE + ANSWERED - now)))
         for tab in filter(None, tabs):
             tab.unsettled += round(cost * tab.rule.unit)
 

@@ -337,6 +337,29 @@ async def test_a_request_can_be_found_in_the_log_by_its_id(apart: Worker) -> Non
     assert (line["route"], line["status"], line["method"]) == ("/api/info", 200, "GET")
 
 
+async def test_what_one_guest_s_connection_brings_has_a_name_in_the_log_that_no_other_request_gets(
+    worker_with: WorkerWith,
+) -> None:
+    """Also where a proxy sends the requests of many through one connection of its own; it is not the session's id."""
+    worker = await worker_with(VISAVIS_LOG_LEVEL="debug")
+    address = f"{worker.url}/socket.io/?EIO=4&transport=polling"
+    ids, sids = [], set()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        for _ in range(2):
+            async with session.get(address) as answer:
+                sid = json.loads((await answer.text())[1:])["sid"]
+            async with session.post(f"{address}&sid={sid}", data="1") as answer:
+                assert answer.status == 200
+            async with session.get(f"{worker.url}/api/info") as answer:
+                ids.append(answer.headers["X-Request-Id"])
+            sids.add(sid)
+    lines = [line for line in worker.logged() if line["event"] == "request"]
+    assert not any("connection_id" in line for line in lines if line.get("request_id") in ids)
+    named = [line["connection_id"] for line in lines if line["route"] == "/socket.io/" and line["method"] == "POST"]
+    assert len(set(named)) == 2
+    assert not sids & set(named)
+
+
 async def test_the_rig_s_guest_is_a_guest(worker: Worker) -> None:
     """What every other test leans on: a guest made here connects."""
     guest = Guest(worker.url, (await enter(worker, GROWN)).body)

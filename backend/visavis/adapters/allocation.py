@@ -1,6 +1,6 @@
 """A TURN client that asks for one allocation and says what it is given and refused (RFC 8656).
 
-Hides aioice, which browsers' counterparts here use for calls, and its ways of saying that something went wrong.
+Hides aioice, and its ways of saying that something went wrong.
 """
 
 import asyncio

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 import yaml
 
 from rig import ROOT, Service, arrive, free_port, meet, missing, promtool
@@ -200,13 +199,3 @@ async def test_a_real_prometheus_reads_real_workers_and_every_query_is_about_som
 
 
 _ENDS = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
-
-
-@pytest.mark.parametrize("word", ["guest_", "token", "address", "session"])
-def test_no_metric_is_told_apart_by_a_person(word: str) -> None:
-    """Labels are kinds of things: an event, a code, a part."""
-    from visavis.adapters.metrics import COUNTERS, DURATIONS
-
-    labels = {label for _, labels in COUNTERS.values() for label in labels}
-    labels |= {label for _, labels, _ in DURATIONS.values() for label in labels}
-    assert not any(word in label for label in labels)

@@ -409,11 +409,11 @@ class _Pool:
                 some.extend(together)
                 seen.update(together)
         edges = [(i, j, weight) for n, i in enumerate(some) for j in some[n + 1 :] if (weight := self._edge(i, j))]
-        weights = (
+        reached, best = (
             sum(self._edge(i, j) for i, j in found.items() if i in seen) / 2000
             for found in (partners, _heaviest(some, edges))
         )
-        return next(weights), next(weights)
+        return reached, best
 
     def _fit(self, a: int, b: int) -> int | None:
         """What the languages of two lists add to the weight; None if a language is required and none is shared."""

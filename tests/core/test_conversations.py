@@ -507,6 +507,21 @@ async def test_an_answer_about_an_older_connection_does_not_close_the_new_one(ho
     assert not peer.line.closed
 
 
+async def test_a_connection_is_not_taken_for_replaced_by_its_own_registration(house: House) -> None:
+    """Redis has the new epoch already, and its answer is still on the way when another comparison is answered."""
+    peer, line = await house.arrive()
+    answer = house.seats.hold()
+    registering = asyncio.create_task(house.rules.restore(peer))
+    await asyncio.sleep(0)
+    assert house.seats.epochs[peer.guest.id] > peer.epoch
+    await house.rules.reconcile([peer])
+    assert not line.closed
+    answer.set()
+    await registering
+    await house.rules.reconcile([peer])
+    assert house.rules.peers[peer.guest.id] is peer
+
+
 async def test_a_session_that_redis_lost_is_made_again(house: House) -> None:
     """With the same connection; its epoch is Redis's new one."""
     peer, line = await house.arrive()

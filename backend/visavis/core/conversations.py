@@ -127,7 +127,19 @@ class Seat:
 class Peer:
     """A guest connected to this worker."""
 
-    __slots__ = ("guest", "line", "cell", "epoch", "seat", "searching", "blocked", "interests", "welcomed", "early")
+    __slots__ = (
+        "guest",
+        "line",
+        "cell",
+        "epoch",
+        "registering",
+        "seat",
+        "searching",
+        "blocked",
+        "interests",
+        "welcomed",
+        "early",
+    )
 
     def __init__(self, guest: Guest, line: Line, cell: int = 0) -> None:
         self.guest = guest
@@ -136,6 +148,8 @@ class Peer:
         """Only guests of one cell meet, and they share its fate."""
         self.epoch = 0
         """0 until Redis has taken note of the connection."""
+        self.registering = 0
+        """How often Redis is being told of it just now: the epoch may be another already."""
         self.seat: Seat | None = None
         self.searching: Mode | None = None
         self.blocked: set[str] = set()
@@ -221,7 +235,11 @@ class Conversations:
             self.receive(note)
 
     async def _register(self, peer: Peer, claim: Record | None) -> None:
-        found = await self._seats.connect(peer.guest, claim)
+        peer.registering += 1
+        try:
+            found = await self._seats.connect(peer.guest, claim)
+        finally:
+            peer.registering -= 1
         if self.peers.get(peer.guest.id) is not peer:
             return
         again = peer.epoch > 0
@@ -571,12 +589,14 @@ class Conversations:
 
         After this worker was `reborn`, others are told who is here: nobody saw its guests while it had no lease.
         """
-        asked = {p.guest.id: (p, p.seat, _Known.of(p.seat)) for p in peers if p.epoch}
+        asked = {p.guest.id: (p, p.epoch, p.seat, _Known.of(p.seat)) for p in peers if p.epoch}
         lost: list[Peer] = []
-        for touched in await self._seats.touch([(p.guest.id, p.epoch) for p, _, _ in asked.values()]):
-            peer, seat_then, then = asked[touched.guest]
+        for touched in await self._seats.touch([(guest, epoch) for guest, (_, epoch, _, _) in asked.items()]):
+            peer, epoch_then, seat_then, then = asked[touched.guest]
             # What changed while the answer travelled is newer than the answer.
             if self.peers.get(touched.guest) is not peer or peer.seat is not seat_then:
+                continue
+            if peer.registering or peer.epoch != epoch_then:
                 continue
             if touched.state == "replaced":
                 del self.peers[touched.guest]

@@ -225,7 +225,7 @@ class Touched(msgspec.Struct, frozen=True):
     """A guest's state as Redis has it.
 
     `ok`: as this worker believes; `back`: had been given up, and was taken back; `replaced`: connected
-    elsewhere since; `missing`: Redis has forgotten.
+    elsewhere since; `missing`: Redis has forgotten, or has an epoch that this worker never heard of.
     """
 
     guest: str

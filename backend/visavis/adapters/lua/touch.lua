@@ -11,7 +11,9 @@ for i = 4, #ARGV, 2 do
   if not found[1] then
     state = 'missing'
   elseif found[1] ~= epoch then
-    state = 'replaced'
+    -- A worker asks for its newest connection only: an epoch it does not know, but gave itself, is one whose answer it
+    -- never got.
+    state = found[2] == worker and 'missing' or 'replaced'
   elseif found[2] ~= worker then
     state = 'back'
     redis.call('HSET', key, 'worker', worker)

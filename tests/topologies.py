@@ -6,9 +6,11 @@ about two seconds; a real deployment chooses longer ones.
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,7 @@ class Sentinels:
         watched = (
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2\n"
             f"sentinel down-after-milliseconds {SERVICE} 500\n"
-            f"sentinel failover-timeout {SERVICE} 3000\n"
+            f"sentinel failover-timeout {SERVICE} 1000\n"
         )
         self.sentinels = [Server(self._folder, sentinel=watched) for _ in range(3)]
         await asyncio.gather(*(one.start() for one in self.sentinels))
@@ -111,7 +113,7 @@ class Sentinels:
 
     @staticmethod
     async def _linked(replica: Server) -> bool:
-        return bool((await replica.raw.info("replication"))["master_link_status"] == "up")
+        return bool((await replica.raw.info("replication")).get("master_link_status") == "up")
 
     @staticmethod
     async def _knows_all(sentinel: Server) -> bool:
@@ -127,6 +129,36 @@ class Sentinels:
                 if (await server.ask("ROLE"))[0] == b"master":
                     return server
         raise AssertionError("none is a primary")
+
+    async def hand_over(self) -> None:
+        """Have the replica take over while both live; the old primary takes itself for one for some seconds more."""
+        old = await self.primary()
+
+        async def begun() -> bool:
+            # Refused for a while after another one.
+            return bool(await self.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE))
+
+        async def over() -> bool:
+            named = [await one.ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for one in self.sentinels]
+            return all(int(port) != old.port for _, port in named)
+
+        await until(begun)
+        await until(over)
+
+    @contextlib.asynccontextmanager
+    async def deaf(self, replica: Server) -> AsyncIterator[None]:
+        """Stop a replica, so that it learns nothing more; afterwards it goes on with what it has."""
+        os.kill(replica.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(replica.pid, signal.SIGCONT)
+
+    async def settled(self, old: Server) -> None:
+        """Make a server that was the primary a replica of the other one; a Sentinel would do so after eight seconds."""
+        new = next(one for one in self.servers if one is not old)
+        await old.ask("REPLICAOF", "127.0.0.1", new.port)
+        await until(lambda: self._linked(old))
 
     async def stop(self) -> None:
         await asyncio.gather(*(one.stop() for one in [*self.sentinels, *self.servers]))
@@ -162,37 +194,80 @@ class Cluster:
         for number, one in enumerate(self.primaries):
             first, end = number * 16384 // 3, (number + 1) * 16384 // 3
             await one.ask("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
-        for one in every[1:]:
-            port = one._options[one._options.index("--cluster-port") + 1]
-            await every[0].ask("CLUSTER", "MEET", "127.0.0.1", one.port, port)
-        for one in every:
-            await until(lambda one=one: self._sees(one, len(every)))  # type: ignore[misc]
+        await until(lambda: self._met(every))
         for primary, replica in zip(self.primaries, self.replicas, strict=False):
-            await replica.ask("CLUSTER", "REPLICATE", (await primary.ask("CLUSTER", "MYID")).decode())
+            await until(lambda one=primary, two=replica: self._follows(two, one))  # type: ignore[misc]
         for replica in self.replicas:
             await until(lambda replica=replica: Sentinels._linked(replica))  # type: ignore[misc]
         for one in every:
-            await until(lambda one=one: self._well(one))  # type: ignore[misc]
+            await until(lambda one=one: self.well(one))  # type: ignore[misc]
         self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in self.primaries)
         return self
 
-    @staticmethod
-    async def _sees(one: Server, servers: int) -> bool:
-        told = (await one.ask("CLUSTER", "NODES")) or {}
-        names = told if isinstance(told, dict) else told.decode().split("\n")
-        return len(names) >= servers and "handshake" not in str(told)
+    async def _met(self, every: list[Server]) -> bool:
+        """Introduce the servers to each other; on a busy machine some forget it before they have answered."""
+        for one in every[1:]:
+            port = one._options[one._options.index("--cluster-port") + 1]
+            await every[0].ask("CLUSTER", "MEET", "127.0.0.1", one.port, port)
+        with contextlib.suppress(TimeoutError):
+            for one in every:
+                await until(lambda one=one: self._knows(one, len(every)), 3)  # type: ignore[misc]
+            return True
+        return False
 
-    async def _well(self, one: Server) -> bool:
+    @staticmethod
+    async def _knows(one: Server, servers: int) -> bool:
+        return f"'cluster_known_nodes': '{servers}'" in str(await one.raw.cluster("INFO"))
+
+    @staticmethod
+    async def _follows(replica: Server, primary: Server) -> bool:
+        # Refused until it has heard of the primary.
+        await replica.ask("CLUSTER", "REPLICATE", await _name(primary))
+        return True
+
+    async def well(self, one: Server) -> bool:
+        """Whether it believes that the cluster is."""
         told = str(await one.ask("CLUSTER", "INFO"))
         return "cluster_state" in told and "fail" not in told.split("cluster_slots", maxsplit=1)[0]
 
     async def owner(self, key: str) -> Server:
         """The primary that has a key, by the word of one that lives."""
-        slot = await self._any("CLUSTER", "KEYSLOT", key)
+        slot = await self.slot(key)
         for first, last, (_, port, *_), *_ in await self._any("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(one for one in [*self.primaries, *self.replicas] if one.port == port)
         raise AssertionError(f"nobody has {key}")
+
+    async def slot(self, key: str) -> int:
+        return int(await self._any("CLUSTER", "KEYSLOT", key))
+
+    async def move(self, key: str) -> None:
+        """Move a key's slot to another primary, all its keys at once."""
+        source, target, slot = await self._way(key)
+        await source.ask("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", await _name(target))
+        await until(lambda: self._has(target, key))
+
+    async def begin_to_move(self, key: str) -> tuple[Server, Server, int]:
+        """Begin to move a key's slot the old way, in which keys travel one by one."""
+        source, target, slot = await self._way(key)
+        await target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", await _name(source))
+        await source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", await _name(target))
+        return source, target, slot
+
+    async def finish_move(self, source: Server, target: Server, slot: int) -> None:
+        """Move the keys, and the slot."""
+        for key in await source.ask("CLUSTER", "GETKEYSINSLOT", slot, 10_000):
+            await source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+        for one in (target, source):
+            await one.ask("CLUSTER", "SETSLOT", slot, "NODE", await _name(target))
+
+    async def _way(self, key: str) -> tuple[Server, Server, int]:
+        source = await self.owner(key)
+        living = [await self.owner(tag) for tag in ("{a}", "{b}", "{c}", "{d}", "{e}", "{f}", "{g}", "{h}")]
+        return source, next(one for one in living if one is not source), await self.slot(key)
+
+    async def _has(self, one: Server, key: str) -> bool:
+        return await self.owner(key) is one
 
     async def _any(self, *words: str) -> Any:
         for one in [*self.primaries, *self.replicas]:
@@ -203,3 +278,9 @@ class Cluster:
     async def stop(self) -> None:
         await asyncio.gather(*(one.stop() for one in [*self.primaries, *self.replicas]))
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def _name(one: Server) -> str:
+    """A server's name in its cluster."""
+    name: bytes = await one.ask("CLUSTER", "MYID")
+    return name.decode()

@@ -171,6 +171,16 @@ async def test_each_connection_has_a_higher_epoch_and_displaces_the_one_before(w
     assert (await one.touch([(guest.id, first)]))[0].state == "replaced"
 
 
+async def test_a_connection_whose_answer_was_lost_is_told_apart_from_a_replaced_one(workers: Workers) -> None:
+    """Redis has an epoch that the worker never heard of, but that was given to this very worker: it asks again."""
+    one, two = await workers.started("one"), await workers.started("two")
+    guest, known = await come(one)
+    await one.connect(guest, None)
+    assert (await one.touch([(guest.id, known)]))[0].state == "missing"
+    await two.connect(guest, None)
+    assert (await one.touch([(guest.id, known)]))[0].state == "replaced"
+
+
 async def test_a_seat_waits_for_its_guest(workers: Workers) -> None:
     """Away for the others, and found again by a connection on another worker."""
     one, two = await workers.started("one"), await workers.started("two")

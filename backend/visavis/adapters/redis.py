@@ -117,6 +117,8 @@ _waiting = msgspec.msgpack.Decoder(_Waiting)
 
 SLOTS = 16384
 """Of a Redis Cluster."""
+OF_LATE = 3.0
+"""Seconds within which some server answers each worker, if any does: each cell is asked every second."""
 
 
 class Keyspace:
@@ -127,6 +129,8 @@ class Keyspace:
         self._answers = meter.durations("redis")
         self._away = meter.tally("redis_errors", kind="away")
         self._full = meter.tally("redis_errors", kind="full")
+        self._answered = 0.0
+        """When a server last did."""
         self._servers = at
         self.cells = cells
         self._prefixes = [f"v:{{{tag}}}:" for tag in _tags(cells)]
@@ -176,7 +180,7 @@ class Keyspace:
     async def run_each(self, script: str, calls: Sequence[tuple[str, Sequence[str | int]]]) -> list[Any]:
         """Run a script with each of these only keys and its arguments: one round trip to each server that has some.
 
-        Raises StateUnavailable, StateFull.
+        None is the answer of a server that is away while others answer. Raises StateUnavailable, StateFull.
         """
         _, name = self._scripts[script]
         answers: list[Any] = [None] * len(calls)
@@ -194,9 +198,16 @@ class Keyspace:
                 # Where the script is not known, or the key no longer is: nothing was done, and `run` knows what to do.
                 answers[n] = await self.run(script, key, *args) if isinstance(answer, RedisError) else answer
 
-        for some in await self._servers.together([key for key, _ in calls]):
-            await run(some)
+        parts = await self._servers.together([key for key, _ in calls])
+        for failed in await asyncio.gather(*map(run, parts), return_exceptions=True):
+            if failed is not None and (isinstance(failed, StateFull) or not self._others_answer(failed)):
+                raise failed
         return answers
+
+    def _others_answer(self, failed: BaseException) -> bool:
+        """Whether what one server did not do is no reason to stop: its own guests notice, and others go on."""
+        of_late = time.monotonic() - self._answered < OF_LATE
+        return isinstance(failed, StateUnavailable) and self.cells > 1 and of_late
 
     async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]]) -> Any:
         """What a command about this key, and others with its hash tag, gives. Raises StateUnavailable, StateFull."""
@@ -209,7 +220,8 @@ class Keyspace:
         except StateUnavailable:
             self._away.n += 1
             raise
-        self._answers.add(time.monotonic() - began)
+        self._answered = time.monotonic()
+        self._answers.add(self._answered - began)
         return answer
 
     @property
@@ -501,11 +513,16 @@ class Counters:
 
     async def count(self, asked: Sequence[Count]) -> list[Counted]:
         calls = [(f"v:limit:{one.name}", (one.cost, one.most, one.window_ms, one.how)) for one in asked]
-        return [Counted(int(wait_ms), int(left)) for wait_ms, left in await self._keys.run_each("count", calls)]
+        found = await self._keys.run_each("count", calls)
+        # Not counted where the server is away, or it would stop the guests of all others as well.
+        return [
+            Counted(0, one.most) if answer is None else Counted(int(answer[0]), int(answer[1]))
+            for one, answer in zip(asked, found, strict=True)
+        ]
 
     async def present(self, told: Sequence[Present], kept_ms: int) -> list[int]:
         calls = [(f"v:present:{one.place}", (self._worker, one.connections, kept_ms)) for one in told]
-        return [int(others) for others in await self._keys.run_each("present", calls)]
+        return [int(others or 0) for others in await self._keys.run_each("present", calls)]
 
 
 class DirectedBus:

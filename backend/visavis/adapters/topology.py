@@ -42,8 +42,8 @@ LOOK_SECONDS = 1.0
 """For an answer about where the servers are."""
 LOOK_LEAST = 0.1
 """Seconds between looks at least, however many commands fail."""
-LOOK_EVERY = 5.0
-"""Seconds after which is looked again without a reason: a primary may hand over without a word."""
+LOOK_EVERY = 2.0
+"""Seconds after which is looked again without a reason: a primary that hands over takes commands for seconds yet."""
 PAUSES = (0.05, 0.2)
 """Seconds before a command is tried a second and a third time, each after looking again."""
 GIVE_UP = 2.5
@@ -361,6 +361,8 @@ def servers(url: str, listeners: int) -> Servers:
     service, _, database = path.partition("/")
     if kind == "sentinel" and not service:
         raise ValueError("say after the Sentinels which primary they watch: redis+sentinel://host:26379/name")
+    if database and not database.isdigit():
+        raise ValueError("the database after the primary's name is a number")
     if kind == "cluster" and path not in ("", "0"):
         raise ValueError("a cluster has no other database than 0: leave out what follows the servers")
 

@@ -19,6 +19,7 @@ import redis.asyncio as redis
 from redis.asyncio.cluster import RedisCluster
 
 from faults import Link, MortalValkey, open_files_of
+from rig import ROOT
 from topologies import Cluster
 from visavis.adapters import redis as adapter
 from visavis.adapters.redis import DirectedBus, State, connect
@@ -579,6 +580,8 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
         if name not in without_end:
             assert await workers.raw.pttl(key) > 0, key
     assert seen == set(documented)
+    table = (ROOT / "docs" / "redis.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(?:v:)?(\w+)", table, re.MULTILINE)) == seen
 
 
 # --------------------------------------------------------------------------- Redis away

@@ -11,10 +11,10 @@ import redis.asyncio as redis
 
 from faults import MortalValkey
 from topologies import SERVICE, Cluster, Sentinels, until
-from visavis.adapters.redis import DirectedBus, Keyspace, State, connect
+from visavis.adapters.redis import Counters, DirectedBus, Keyspace, State, connect
 from visavis.contract import Profile
 from visavis.core.identity import Guest, new_id
-from visavis.core.ports import Connected, StateUnavailable
+from visavis.core.ports import Connected, Count, StateUnavailable
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -328,6 +328,9 @@ async def test_without_a_replica_only_the_cells_of_a_dead_server_are_away(places
                 await ears.hears(guest.id)
         assert ears.bus.healthy
         assert {state.cell(state.new_guest()) for _ in range(200)} == set(range(CELLS)) - set(theirs)
+        # What cannot be counted stops nobody.
+        counted = await Counters(keys, "one").count([Count(new_id(), 1, 1, 60_000) for _ in range(30)])
+        assert {said.wait_ms for said in counted} == {0}
         await dead.start()
         for cell in theirs:
             await ears.hears(keys.new_id(cell))
@@ -347,11 +350,12 @@ async def _beats(state: State, cell: int) -> bool:
     return True
 
 
-async def test_limits_and_the_sweep_are_single_keys_wherever_they_lie(shards: Cluster, places: Keyspace) -> None:
-    """Many limits are on all servers of a Cluster; each counts for all workers."""
-    one, two = worker(places), worker(places, "two")
-    for name in (new_id() for _ in range(30)):
-        assert [await state.allow(name, 2, 60_000) for state in (one, two)] == [0, 0]
-        assert await one.allow(name, 2, 60_000) > 0
-    on = [await primary.raw.keys("v:limit:*") for primary in [*shards.primaries, *shards.replicas]]
+async def test_counters_are_single_keys_wherever_they_lie(shards: Cluster, places: Keyspace) -> None:
+    """Those of many guests are on all servers of a Cluster, are counted in one call, and for all workers."""
+    one, two = Counters(places, "one"), Counters(places, "two")
+    asked = [Count(new_id(), 1, 2, 60_000) for _ in range(30)]
+    for counters, left in ((one, 1), (two, 0)):
+        assert [(said.wait_ms, said.left) for said in await counters.count(asked)] == [(0, left)] * 30
+    assert all(said.wait_ms > 0 for said in await one.count(asked))
+    on = [await server.raw.keys("v:limit:*") for server in [*shards.primaries, *shards.replicas]]
     assert sum(map(bool, on)) >= 3

@@ -117,6 +117,8 @@ _waiting = msgspec.msgpack.Decoder(_Waiting)
 
 SLOTS = 16384
 """Of a Redis Cluster."""
+SOON = 1.0
+"""Seconds that one of several servers has for scripts that go to many."""
 OF_LATE = 3.0
 """Seconds within which some server answers each worker, if any does: each cell is asked every second."""
 
@@ -198,8 +200,15 @@ class Keyspace:
                 # Where the script is not known, or the key no longer is: nothing was done, and `run` knows what to do.
                 answers[n] = await self.run(script, key, *args) if isinstance(answer, RedisError) else answer
 
+        async def run_soon(some: list[int]) -> None:
+            try:
+                async with asyncio.timeout(SOON if self.cells > 1 else None):
+                    await run(some)
+            except TimeoutError:
+                raise StateUnavailable("it takes too long") from None
+
         parts = await self._servers.together([key for key, _ in calls])
-        for failed in await asyncio.gather(*map(run, parts), return_exceptions=True):
+        for failed in await asyncio.gather(*map(run_soon, parts), return_exceptions=True):
             if failed is not None and (isinstance(failed, StateFull) or not self._others_answer(failed)):
                 raise failed
         return answers
@@ -255,13 +264,18 @@ async def _as_far_as_possible(*questions: Coroutine[Any, Any, Answer]) -> list[A
 
 
 def _tags(cells: int) -> list[str]:
-    """A hash tag for each cell, in slots that are as far from each other as can be: servers get equal shares."""
+    """A hash tag for each cell, in slots that are as far from each other as can be: servers get equal shares.
+
+    It says how many cells there are: workers that disagree see nothing of each other, rather than half of it.
+    """
     if cells == 1:
         return ["c0"]
     tags = []
     for cell in range(cells):
         first, end = cell * SLOTS // cells, (cell + 1) * SLOTS // cells
-        tags.append(next(tag for n in range(SLOTS * 100) if first <= key_slot((tag := f"c{cell}.{n}").encode()) < end))
+        tags.append(
+            next(tag for n in range(SLOTS * 100) if first <= key_slot((tag := f"c{cell}/{cells}.{n}").encode()) < end)
+        )
     return tags
 
 

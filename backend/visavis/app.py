@@ -183,7 +183,7 @@ class Visavis:
         self._conversations = conversations = Conversations(
             self.worker, state, bus, tokens, encode_push, self._lobby_state, book, int(s.grace_seconds * 1000), metrics
         )
-        calling = Calling(
+        self._calling = calling = Calling(
             conversations,
             book,
             state,
@@ -264,7 +264,7 @@ class Visavis:
             bucket_per_second=s.bucket_per_second,
             meter=metrics,
         )
-        self._bulletin = Bulletin(Board(places), self.worker, metrics.text, together, lambda: lobby.workers)
+        self._bulletin = Bulletin(Board(places), self.worker, metrics.text, together, self._processes)
         http = Http(
             seats=state,
             recall=self._recall,
@@ -343,6 +343,10 @@ class Visavis:
         traces = Traces(s.traces_url, s.traces_ratio, version=VERSION, name=self._listens)
         self._ends.push_async_callback(asyncio.to_thread, traces.close)
         return traces
+
+    def _processes(self) -> dict[str, str]:
+        """What lives and leaves its metrics, by the name they go by."""
+        return {**self._lobby.workers, **{one: f"recorder:{one[:8]}" for one in self._calling.recorders}}
 
     def _hear(self, data: bytes) -> None:
         note = notes.decode(data)

@@ -4,13 +4,16 @@ import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from visavis import VERSION
 from visavis.adapters import tape as process
+from visavis.adapters.metrics import Metrics, together
 from visavis.adapters.mongo import MongoStore
-from visavis.adapters.redis import DirectedBus, Recorders, connect
+from visavis.adapters.redis import Board, DirectedBus, Recorders, connect
 from visavis.adapters.shelf import Folder
 from visavis.adapters.sqlite import SqliteStore
 from visavis.adapters.turn import TurnServers
 from visavis.core import collections, notes
+from visavis.core.bulletin import Bulletin
 from visavis.core.identity import new_id
 from visavis.core.ports import Upkeep
 from visavis.core.recorder import Recorder
@@ -67,19 +70,20 @@ class RecorderProcess:
             shelf.open()
         except OSError as error:
             raise CannotRecord(f"cannot keep recordings in {folder}: {error.strerror or error}") from error
+        metrics = Metrics()
         documents: Upkeep
         if s.mongo_url:
-            documents = MongoStore(s.mongo_url, s.mongo_database, collections.ALL)
+            documents = MongoStore(s.mongo_url, s.mongo_database, collections.ALL, meter=metrics)
         else:
-            documents = SqliteStore(data_dir / "visavis.sqlite", collections.ALL)
+            documents = SqliteStore(data_dir / "visavis.sqlite", collections.ALL, meter=metrics)
         ends(documents.close)
         await Schema().bring_up(documents, s.migration_seconds)
         try:
-            places = connect(s.redis_url, s.cells)
+            places = connect(s.redis_url, s.cells, metrics)
         except ValueError as error:
             raise CannotRecord(f"REDIS_URL: {error}") from None
         ends(places.aclose)
-        bus = DirectedBus(places, self.id)
+        bus = DirectedBus(places, self.id, meter=metrics)
         self._turn = TurnServers(tuple(s.turn_urls.split()), tuple(s.turn_secrets.split()), s.turn_seconds)
         recorder = Recorder(
             places=s.recordings_at_once,
@@ -100,6 +104,11 @@ class RecorderProcess:
         ends(bus.stop)
         await recorder.start()
         ends(recorder.stop)
+        # It listens nowhere: whoever wants its metrics asks a worker for those of all.
+        metrics.info("build", "What runs here.", version=VERSION)
+        bulletin = Bulletin(Board(places), self.id, metrics.text, together, dict)
+        bulletin.start()
+        ends(bulletin.stop)
         log.info("recording", extra={"recorder": self.id})
 
     def _relays(self, name: str) -> tuple[Ice, ...]:

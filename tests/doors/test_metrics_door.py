@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -11,10 +12,14 @@ import pytest_asyncio
 import redis.asyncio as redis
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from members import RecorderProcess
 from rig import Guest, Service, Worker, arrive, free_port, meet, promtool
 from wire import Polls, Wire, auth_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+ALL = "/metrics/workers"
 
 
 async def read(worker: Worker, path: str = "/metrics", **headers: str) -> str:
@@ -203,6 +208,22 @@ async def test_any_worker_tells_the_metrics_of_all_by_name(two: Service) -> None
     async with asyncio.timeout(15):
         while len((await told(one, "/metrics/workers")).workers) > 1:
             await asyncio.sleep(0.1)
+
+
+async def test_a_recorder_is_told_of_with_the_workers(two: Service, tmp_path: Path) -> None:
+    """It listens nowhere, and leaves its metrics as they do."""
+    relay = SimpleNamespace(urls=("turn:127.0.0.1:9",), secret="s" * 20)
+    recorder = await RecorderProcess(tmp_path, relay, two.valkey.url).start()  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(20):
+            while not any(name.startswith("recorder:") for name in (await told(two.workers[0], ALL)).workers):
+                await asyncio.sleep(0.1)
+        found = await told(two.workers[0], ALL)
+        (name,) = (name for name in found.workers if name.startswith("recorder:"))
+        assert found("bus_lag_seconds_count", worker=name) >= 1
+        assert any(s.name == "process_resident_memory_bytes" and s.labels["worker"] == name for s in found.samples)
+    finally:
+        await recorder.stop()
 
 
 async def test_without_redis_a_worker_tells_its_own_but_not_those_of_all(two: Service) -> None:

@@ -335,8 +335,10 @@ async def meet(a: Guest, b: Guest, **wishes: Any) -> str:
 class Nginx:
     """A real nginx in front of workers, with the configuration at the top level: one address for all of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """`more` is put into the server that takes https."""
         self.folder = folder / "nginx"
+        self._more = more
         self._certificate = folder / "tls"
         self.port, self.plain_port, self.proxied_port = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
@@ -353,7 +355,7 @@ class Nginx:
             certificate=self._certificate,
             client=client,
             more=f"listen 127.0.0.1:{self.proxied_port} ssl http2 proxy_protocol;\n"
-            "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;",
+            f"set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;\n{self._more}",
         )
         await self._nginx.start()
         return self

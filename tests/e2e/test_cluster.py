@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from callers import Caller, Voice, until
+from callers import Voice, until
 from calling import Callers, relayed
 from people import Arrive, Person, meet
 from rig import Nginx, Production, Service, Worker, free_port, http, missing
@@ -19,7 +20,8 @@ from visavis.adapters import nginx as adapter
 from visavis.adapters.turn import PrivateTurn
 
 TOKEN = "m" * 40
-WATCH = """
+NAMES = ("red", "blue", "one", "other")
+CLOSES = """
 (() => {
   window.__closes = [];
   const Native = window.WebSocket;
@@ -29,6 +31,19 @@ WATCH = """
 })();
 """
 """Keeps the close code of every websocket of the page."""
+AWAY = """
+(link) => {
+  window.__away = 0;
+  let since = null;
+  new MutationObserver(() => {
+    const now = performance.now();
+    if (link.dataset.link !== "online") { since ??= now; return; }
+    window.__away = Math.max(window.__away, now - (since ?? now));
+    since = null;
+  }).observe(link, { attributes: true, attributeFilter: ["data-link"] });
+}
+"""
+"""Keeps for how many milliseconds at most the page showed that it was not connected."""
 
 
 class Front:
@@ -151,84 +166,115 @@ async def test_two_who_can_only_poll_talk_across_workers(somebody: Arrive, front
     assert not any("," in line["worker"] for line in polled), "a request had to be passed on"
 
 
-@pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_all_workers_are_restarted_under_a_conversation(somebody: Arrive, front: Front, transport: str) -> None:
-    """One after the other while both write: each message is shown once and in order, and no connection breaks off."""
-    nginx = front.open if transport == "websocket" else front.narrow
-    a, b = await somebody(nginx.url), await somebody(nginx.url)
-    await restarted_under(front, a, b, transport)
+async def test_a_large_file_goes_through_nginx(somebody: Arrive, front: Front) -> None:
+    """25 MB in parts, each to the same worker, and out again at one address; nothing of it lies in nginx's folders."""
+    a, b = await somebody(front.open.url), await somebody(front.open.url)
+    for person in (a, b):
+        await person.enter("barges")
+    await front.set_apart(a, b)
+    await meet(a, b)
+    since = len(front.open.logged())
+    content = b"%PDF-1.7\n" + bytes(range(256)) * 97_600 + b"%%EOF\n"
+    await a.by("attach-input").set_input_files(
+        [{"name": "thick.pdf", "mimeType": "application/pdf", "buffer": content}]
+    )
+    await a.by("tray-send").click()
+    await expect(b.by("file-document")).to_be_visible(timeout=60_000)
+    async with b.page.expect_download() as started:
+        await b.by("file-document").get_by_test_id("file-download").click()
+    assert (await (await started.value).path()).read_bytes() == content
+
+    async def written() -> bool:
+        return any(line["route"].startswith("/files/") for line in front.open.logged()[since:])
+
+    await until(written, 10, "the download is in the log")
+    parts = [line for line in front.open.logged()[since:] if line["method"] == "PATCH"]
+    assert len(parts) >= 6
+    assert {line["status"] for line in parts} == {204}
+    assert len({line["worker"] for line in parts}) == 1
+    kept = [path for path in (front.open.folder / ".cache" / "nginx").rglob("*") if path.is_file()]
+    assert {path.name for path in kept} == {"access.log", "pid"}
 
 
-async def test_all_workers_are_restarted_under_a_call(cameras: dict[Voice, Browser], front: Front) -> None:
-    """The picture goes on while its two members change workers three times and write to each other."""
+async def test_all_workers_are_restarted_under_a_call_and_a_conversation(
+    cameras: dict[Voice, Browser], somebody: Arrive, front: Front
+) -> None:
+    """One worker after the other, while a pair with a call and a pair that can only poll write to each other.
+
+    Each message is shown once and in order, the pictures move on, no websocket breaks off, and nobody sees for more
+    than a moment that a connection is coming back.
+    """
     assert front.service is not None
     callers = Callers(cameras, front.service)
     try:
-        a, b = await callers.arrive(url=front.open.url), await callers.arrive(list(cameras)[1], url=front.open.url)
-        await restarted_under(front, a, b, "websocket")
+        red, blue = [await callers.arrive(voice, front.open.url) for voice in cameras]
+        one, other = await somebody(front.narrow.url), await somebody(front.narrow.url)
+        for a, b, transport in ((red, blue, "websocket"), (one, other, "polling")):
+            for person in (a, b):
+                await person.context.add_init_script(CLOSES)
+                await person.enter("tides")
+            await front.set_apart(a, b, transport)
+            await meet(a, b)
+        await red.invite()
+        await blue.accept()
+        for caller in (red, blue):
+            await caller.sees_phase("live")
+            await caller.gets("framesDecoded", 3)
+            await caller.watch_phases()
+        everybody = (red, blue, one, other)
+        for person in everybody:
+            await person.by("link").evaluate(AWAY)
+        moment = await coming_anew(front.narrow.url, somebody)
+
+        done = asyncio.Event()
+        writing = [asyncio.create_task(write(person, done)) for person in everybody]
+        renewing = asyncio.create_task(front.renew())
+        try:
+            while not renewing.done():
+                # Again and again: the picture moves on.
+                await asyncio.gather(red.gets("framesDecoded", 3), blue.gets("framesDecoded", 3))
+                await asyncio.wait((renewing,), timeout=0.5)
+            await renewing
+        finally:
+            done.set()
+            written = dict(zip(everybody, await asyncio.gather(*writing), strict=True))
+
+        for a, b in ((red, blue), (blue, red), (one, other), (other, one)):
+            await b.hears(f"message {written[a]}.")
+            await a.sees_delivery(f"message {written[a]}.", "delivered", "read")
+            shown = await b.page.locator('[data-testid="message"][data-mine="false"] p.said').all_inner_texts()
+            assert shown == [f"message {number}." for number in range(written[a] + 1)]
+        away = {
+            name: await person.page.evaluate("window.__away") for name, person in zip(NAMES, everybody, strict=True)
+        }
+        assert all(ms < 1500 + moment for ms in away.values()), (away, moment)
+        for caller in (red, blue):
+            closes = await caller.page.evaluate("window.__closes")
+            # Once for each time that its worker was restarted.
+            assert closes
+            assert 1006 not in closes
+            assert set(await caller.phases()) <= {"live"}
+        assert await front.connections("polling") != [0, 0, 0]
     finally:
         await callers.close()
 
 
-async def restarted_under(front: Front, a: Person, b: Person, transport: str) -> None:
-    """Two meet, call each other if they can, and write; meanwhile every worker is restarted."""
-    for person in (a, b):
-        await person.context.add_init_script(WATCH)
-        await person.enter("tides")
-    await front.set_apart(a, b, transport)
-    await meet(a, b)
-    if isinstance(a, Caller) and isinstance(b, Caller):
-        await a.invite()
-        await b.accept()
-        for caller in (a, b):
-            await caller.sees_phase("live")
-            await caller.gets("framesDecoded", 3)
-            await caller.watch_phases()
-    for person in (a, b):
-        # Measured in the page, from the change to what is shown and back.
-        await person.by("link").evaluate(
-            """(link) => {
-              window.__away = 0; let since = null;
-              const look = () => {
-                const now = performance.now();
-                if (link.dataset.link !== "online") { since ??= now; return; }
-                window.__away = Math.max(window.__away, now - (since ?? now));
-                since = null;
-              };
-              new MutationObserver(look).observe(link, { attributes: true, attributeFilter: ["data-link"] });
-            }"""
-        )
-    done = asyncio.Event()
+async def coming_anew(url: str, somebody: Arrive) -> float:
+    """Milliseconds that a page takes from nothing to its connection on this machine as busy as it is."""
+    person = await somebody(url)
+    await person.enter("clocks")
+    started = time.monotonic()
+    await person.page.reload()
+    await expect(person.by("link")).to_have_attribute("data-link", "online", timeout=30_000)
+    await person.page.close()
+    return (time.monotonic() - started) * 1000
 
-    async def write(person: Person, word: str) -> int:
-        for number in itertools.count():
-            await person.say(f"{word} {number}.")
-            if done.is_set():
-                return number
-            await asyncio.sleep(0.25)
-        raise AssertionError
 
-    writing = [asyncio.create_task(write(a, "tick")), asyncio.create_task(write(b, "tock"))]
-    try:
-        renewing = asyncio.create_task(front.renew())
-        while not renewing.done():
-            if isinstance(a, Caller) and isinstance(b, Caller):
-                # Again and again: the picture moves on.
-                await asyncio.gather(a.gets("framesDecoded", 3), b.gets("framesDecoded", 3))
-            await asyncio.wait((renewing,), timeout=0.5)
-        await renewing
-    finally:
-        done.set()
-        last = await asyncio.gather(*writing)
-
-    for person, other, said, heard in ((a, b, "tick", "tock"), (b, a, "tock", "tick")):
-        mine, theirs = (last[0], last[1]) if person is a else (last[1], last[0])
-        await person.hears(f"{heard} {theirs}.")
-        await person.sees_delivery(f"{said} {mine}.", "delivered", "read")
-        shown = await other.page.locator('[data-testid="message"][data-mine="false"] p.said').all_inner_texts()
-        assert shown == [f"{said} {number}." for number in range(mine + 1)]
-        closes = await person.page.evaluate("window.__closes")
-        assert 1006 not in closes or transport == "polling", closes
-        assert await person.page.evaluate("window.__away") < 1500
-        if isinstance(person, Caller):
-            assert set(await person.phases()) <= {"live"}
+async def write(person: Person, done: asyncio.Event) -> int:
+    """Say one numbered message after the other until told; returns the last number."""
+    for number in itertools.count():
+        await person.say(f"message {number}.")
+        if done.is_set():
+            return number
+        await asyncio.sleep(0.25)
+    raise AssertionError

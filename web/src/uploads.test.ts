@@ -387,6 +387,18 @@ describe("what the server says to an upload", () => {
     expect(first(ann)).toMatchObject({ phase: "failed", problem: "internal", retry: true });
   });
 
+  it("outlasts a proxy that finds nobody behind it, as it outlasts a lost network", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    const nobody = { status: 502, json: { error: { code: "unavailable", retryInMs: 1000 } } };
+    network.files.refusals.push(...Array.from({ length: 9 }, () => nobody));
+    ann.app.share([{ file: fileOf("one"), text: "" }]);
+    await network.clock.run(200);
+    expect(phases(ann)).toEqual(["paused"]);
+    await network.clock.run(300_000);
+    expect(names(bob)).toEqual(["one"]);
+  });
+
   it("is not believed for ever when it always has less than was sent", async () => {
     const network = new Network();
     const [ann] = await network.pair();

@@ -417,6 +417,8 @@ export function createUploads(
 }
 
 function refusalOf(status: number, answer: unknown): Failure {
+  // What a proxy says that found nobody behind it, whatever its words: as patient as with a lost network.
+  if (status === 502 || status === 504) return UNREACHABLE.error;
   const failure = failureOf((answer as { readonly error?: unknown } | null)?.error);
   if (failure.code !== "unreachable") return failure;
   // Something between answered, or the answer had no room for words.

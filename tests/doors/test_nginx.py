@@ -613,16 +613,18 @@ async def test_what_may_have_been_done_is_not_asked_of_another(tmp_path: Path, b
 
 
 async def test_a_handshake_refused_by_a_worker_about_to_stop_goes_to_the_next(behind: Behind, place: str) -> None:
-    """503 to a handshake is passed on, by polling and by websocket; to anything else it is the answer."""
+    """503 to a handshake is passed on, unless by polling with a key: then another key is better than another worker."""
     server, asked = await stand_in(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     nginx, _ = await behind(server.sockets[0].getsockname()[1])
     try:
-        async with http(place) as session:
-            for _ in range(8):
-                assert await Polling(nginx, session, new_id()).open() == 200
+        for whence in itertools.islice(_places, 8):
+            async with http(whence) as session:
+                assert await Polling(nginx, session, None).open() == 200
         guest = await arrive(nginx.url)
         await guest.hang_up()
         assert asked
+        async with http(place) as session:
+            assert {await Polling(nginx, session, new_id()).open() for _ in range(16)} == {200, 503}
         assert all(b"sid=" not in request.split(b"\r\n")[0] for request in asked)
         # It is left alone for a second now, and asked again after that.
         async with asyncio.timeout(10):

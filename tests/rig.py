@@ -94,7 +94,7 @@ class Worker:
             )
         assert self.process.stdout is not None
         said = ""
-        while "ready at" not in said and (line := await asyncio.wait_for(self.process.stdout.readline(), 30)):
+        while "ready at" not in said and (line := await asyncio.wait_for(self.process.stdout.readline(), 60)):
             said += line.decode()
         if "ready at" not in said:
             await self.process.wait()
@@ -125,8 +125,8 @@ class Worker:
     async def _reap(self) -> int:
         assert self.process is not None
         assert self.process.stdout is not None
-        await asyncio.wait_for(self.process.stdout.read(), 15)
-        return await asyncio.wait_for(self.process.wait(), 15)
+        await asyncio.wait_for(self.process.stdout.read(), 30)
+        return await asyncio.wait_for(self.process.wait(), 30)
 
     def logged(self) -> list[dict[str, Any]]:
         """What it logged so far."""

@@ -546,29 +546,48 @@ async def test_without_a_key_the_address_says_which_worker(front: Nginx) -> None
     assert len(homes) == 3
 
 
-async def test_a_dead_workers_sessions_begin_elsewhere_and_stay_there_when_it_is_back(
-    behind: Behind, place: str
-) -> None:
-    """Handshakes go to the next at once; what was begun there is still found there when the first is back."""
-    nginx, service = await behind(workers=3)
+async def test_when_a_worker_is_dead_another_key_leads_elsewhere(behind: Behind, place: str) -> None:
+    """A poll with a key is told so at once, in words; a few keys on, the client is in, and stays at home there."""
+    nginx, service = await behind(workers=2)
     guest = await get_guest(nginx.url)
     await service.workers[0].kill()
     async with http(place) as session:
-        sessions = [Polling(nginx, session, new_id()) for _ in range(18)]
+        opened = [Polling(nginx, session, new_id()) for _ in range(16)]
+        assert {await one.open() for one in opened} == {200, 502}
+        inside = [one for one in opened if "sid=" in one.address]
+        await inside[0].talk(guest)
+        since = len(nginx.logged())
+        assert await inside[0].post("3") == 200
+        [line] = await logged(nginx, since, "/socket.io/", 1)
+        assert line["worker"] == f"127.0.0.1:{service.workers[1].port}"
+    # A websocket need not know: it is let in each time.
+    for _ in range(4):
+        await (await arrive(nginx.url)).hang_up()
+
+
+async def test_who_has_no_key_is_let_in_elsewhere_and_found_there_when_the_first_worker_is_back(
+    behind: Behind,
+) -> None:
+    """Sessions begun at the next on the ring while their home was dead go on, whether it is dead or back."""
+    nginx, service = await behind(workers=3)
+    guest = await get_guest(nginx.url)
+    await service.workers[0].kill()
+    home = f"127.0.0.1:{service.workers[0].port}"
+    async with contextlib.AsyncExitStack() as ends:
+        sessions = [
+            Polling(nginx, await ends.enter_async_context(http(place)), None) for place in itertools.islice(_places, 18)
+        ]
         since = len(nginx.logged())
         assert [await one.open() for one in sessions] == [200] * 18
-        dead = f"127.0.0.1:{service.workers[0].port}"
-        # It was asked, by some at least; after that one it is left alone for a second.
-        assert any(visited[0] == dead for visited in await workers_of(nginx, since, *sessions))
+        assert any(visited[0] == home for visited in await workers_of(nginx, since, *sessions))
         for one in sessions[:9]:
             await one.talk(guest)
-        revived = service.workers.pop(0)
-        await service.add(VISAVIS_PORT=str(revived.port))
+        gone = service.workers.pop(0)
+        await service.add(VISAVIS_PORT=str(gone.port))
         for one in sessions[9:]:
             await one.talk(guest)
-        # The sessions whose home it would be still ask it first, and are passed on.
         visits = await workers_of(nginx, since, *sessions)
-        assert any(visited[0] == dead and len(visited) > 1 for visited in visits[-9 * 3 :])
+        assert any(visited[0] == home and len(visited) > 1 for visited in visits[-9 * 3 :])
 
 
 async def stand_in(answer: bytes) -> tuple[asyncio.Server, list[bytes]]:
@@ -613,7 +632,7 @@ async def test_what_may_have_been_done_is_not_asked_of_another(tmp_path: Path, b
 
 
 async def test_a_handshake_refused_by_a_worker_about_to_stop_goes_to_the_next(behind: Behind, place: str) -> None:
-    """503 to a handshake is passed on, unless by polling with a key: then another key is better than another worker."""
+    """503 to a websocket's handshake is passed on, and to a poll without a key; with one it is the answer."""
     server, asked = await stand_in(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     nginx, _ = await behind(server.sockets[0].getsockname()[1])
     try:

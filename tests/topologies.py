@@ -131,8 +131,12 @@ class Sentinels:
         raise AssertionError("none is a primary")
 
     async def hand_over(self) -> None:
-        """Have the replica take over while both live; the old primary takes itself for one for some seconds more."""
+        """Have the replica take over while both live; the old primary takes itself for one until `settled`.
+
+        Without being kept from it, the Sentinels would tell it after eight seconds, and cut its clients off.
+        """
         old = await self.primary()
+        await old.ask("ACL", "SETUSER", "default", "-replicaof", "-slaveof")
 
         async def begun() -> bool:
             # Refused for a while after another one.
@@ -157,6 +161,7 @@ class Sentinels:
     async def settled(self, old: Server) -> None:
         """Make a server that was the primary a replica of the other one; a Sentinel would do so after eight seconds."""
         new = next(one for one in self.servers if one is not old)
+        await old.ask("ACL", "SETUSER", "default", "+replicaof", "+slaveof")
         await old.ask("REPLICAOF", "127.0.0.1", new.port)
         await until(lambda: self._linked(old))
 

@@ -130,7 +130,7 @@ async def test_what_sentinels_name_is_asked_and_no_replica(watched: Sentinels, k
 
 
 async def test_a_primary_that_hands_over_is_left_though_it_lives_on(watched: Sentinels, keys: Keyspace) -> None:
-    """For eight seconds it takes itself for the primary yet: what it takes meanwhile is lost."""
+    """It takes itself for the primary yet, and what it takes is lost: nobody but the Sentinels can tell."""
     state = worker(keys)
     ears = await Ears(keys).start()
     guest = new_guest(keys)

@@ -175,6 +175,8 @@ class Cluster:
         self._ends = AsyncExitStack()
         self._rolling = asyncio.Lock()
         self.workers: list[_Worker] = []
+        self.redis_url = ""
+        """Of its own Valkey, if it started one."""
         self.address = s.origins.split()[0] if s.origins else f"https://localhost:{asked.port}"
 
     async def start(self) -> None:
@@ -245,7 +247,7 @@ class Cluster:
             valkey = PrivateValkey()
             await valkey.start()
             ends(valkey.stop)
-            environment["REDIS_URL"] = valkey.url
+            environment["REDIS_URL"] = self.redis_url = valkey.url
         relayed = s.turn_urls != "none"
         if not s.turn_urls:
             coturn = PrivateTurn()
@@ -396,6 +398,8 @@ async def _run(cluster: Cluster, console: Console) -> int:
         console.print(
             "Its certificate is self-signed unless you put your own there: browsers ask once whether to go on."
         )
+        if cluster.redis_url:
+            console.print(f"For `visavis top` and `visavis drain --all`: REDIS_URL={cluster.redis_url}")
         async for line in _lines(cluster, stop, console):
             console.print(line)
         console.print("Stopping")

@@ -42,19 +42,20 @@ Keys that stand alone, wherever they come to lie, as `v:` and:
 """
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import time
 import zlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import hiredis
 import msgspec
 import redis.asyncio as redis
-from redis.asyncio.client import PubSub
+from redis.asyncio.connection import DefaultParser
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError
 
@@ -99,10 +100,11 @@ ROUND_LEASE_MS = 2000
 TICKETS_READ = 10_000
 CLAIMED_AT_ONCE = 100
 REAPED_AT_ONCE = 200
-_LOOKS = 3
-"""Times the bus's listener looks in vain before it takes the link for deaf."""
+STALE = 2.5
+"""Seconds after which a note that could not be sent is not sent any more."""
 
 _pack = msgspec.msgpack.Encoder().encode
+_notes = msgspec.msgpack.Decoder(list[bytes])
 _record = msgspec.msgpack.Decoder(Record)
 _shared = msgspec.msgpack.Decoder(SharedFile)
 
@@ -602,7 +604,7 @@ class _Common:
     """What the lines of a bus share: its counts, and the bytes they may yet keep unsent."""
 
     def __init__(self, meter: Meter, room: int) -> None:
-        self.room = room
+        self.room = self.most = room
         self.lag = meter.durations("bus_lag")
         self.sent = meter.tally("bus_notes_sent")
         self.dropped = meter.tally("bus_notes_dropped")
@@ -610,7 +612,7 @@ class _Common:
 
 
 class _Line:
-    """The bus of one cell."""
+    """The bus of one cell: a connection of its own, in both directions."""
 
     def __init__(self, at: Servers, prefix: str, worker: str, beat: float, silence: float, common: _Common) -> None:
         self._servers = at
@@ -621,31 +623,25 @@ class _Line:
         self._common = common
         self._unsent: dict[str, list[bytes]] = {}
         self._unsent_bytes = 0
-        self._wanted = asyncio.Event()
+        self._unsent_since = 0.0
+        self._link: _Link | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.healthy = False
 
-    def _channel(self, worker: str) -> str:
-        return f"{self._prefix}bus:{worker}"
+    def _channel(self, worker: str) -> bytes:
+        return f"{self._prefix}bus:{worker}".encode()
 
     def start(self, receive: Callable[[bytes], None], healed: Callable[[], None]) -> asyncio.Event:
         """Begin to listen; the event is set once the channel is heard."""
-        loop = asyncio.get_running_loop()
         listening = asyncio.Event()
-        self._tasks = [
-            loop.create_task(self._listen(listening, receive, healed)),
-            loop.create_task(self._speak()),
-            loop.create_task(self._sing()),
-        ]
+        self._tasks = [asyncio.get_running_loop().create_task(self._keep(listening, receive, healed))]
         return listening
 
     async def stop(self) -> None:
         """Send what is unsent, then stop."""
-        if self._unsent and self._tasks and not self._tasks[1].done():
-            try:
-                await asyncio.wait_for(self._flush(), 1)
-            except (StateUnavailable, TimeoutError):
-                log.warning("bus_notes_lost_at_stop")
+        self._flush()
+        if self._unsent:
+            log.warning("bus_notes_lost_at_stop")
         await tasks.end(self._tasks)
 
     def send(self, worker: str, note: bytes) -> None:
@@ -653,94 +649,183 @@ class _Line:
             self._common.dropped.n += 1
             return
         self._common.sent.n += 1
+        if not self._unsent:
+            self._unsent_since = time.monotonic()
+            if self._link is not None:
+                # At the end of this turn of the event loop, with whatever else it brings.
+                asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.setdefault(worker, []).append(note)
         self._unsent_bytes += len(note)
         self._common.room -= len(note)
-        self._wanted.set()
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
+        link = self._link
+        if link is None or not self._unsent:
+            return
         self._common.room += self._unsent_bytes
         unsent, self._unsent, self._unsent_bytes = self._unsent, {}, 0
-
-        async def publish(node: "redis.Redis") -> None:
-            async with node.pipeline(transaction=False) as batch:
-                for worker, notes in unsent.items():
-                    batch.spublish(self._channel(worker), _pack(notes))
-                await batch.execute()
-
-        try:
-            await self._servers.ask(self._prefix, publish)
-        except BaseException:
+        if time.monotonic() - self._unsent_since > STALE or link.unsent > self._common.most:
+            # What was to be said then would not be true now; or the server has stopped reading.
             self._common.dropped.n += sum(map(len, unsent.values()))
-            raise
+            return
+        for worker, notes in unsent.items():
+            link.publish(self._channel(worker), _pack(notes), len(notes))
 
-    async def _speak(self) -> None:
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            try:
-                await self._flush()
-            except StateUnavailable as error:
-                log.warning("bus_notes_lost", extra={"why": str(error)})
-            except Exception:
-                log.exception("bus_notes_lost")
-
-    async def _sing(self) -> None:
-        while True:
-            self.send(self._worker, _canary())
-            await asyncio.sleep(self._beat)
-
-    async def _listen(
+    async def _keep(
         self, listening: asyncio.Event, receive: Callable[[bytes], None], healed: Callable[[], None]
     ) -> None:
-        while True:
-            ears: PubSub | None = None
-            error: Exception | None = None
-            try:
-                ears = (await self._servers.owner(self._prefix)).pubsub()
-                await asyncio.wait_for(ears.ssubscribe(self._channel(self._worker)), self._silence)
-                await self._hear(ears, listening, receive, healed)
-            except (RedisError, OSError, TimeoutError) as lost:
-                error = lost
-                log.warning("bus_lost", extra={"why": type(error).__name__})
-            except Exception:
-                log.exception("bus_note_failed")
-            finally:
-                self.healthy = False
-                if ears is not None:
-                    with contextlib.suppress(RedisError, OSError, TimeoutError):
-                        await asyncio.wait_for(ears.aclose(), 1)  # type: ignore[no-untyped-call]  # untyped upstream
-            self._common.reconnects.n += 1
-            await self._servers.learn(error or TimeoutError(), 0.1)
+        """Keep a link, and when it is lost find another."""
 
-    async def _hear(
-        self, ears: PubSub, listening: asyncio.Event, receive: Callable[[bytes], None], healed: Callable[[], None]
-    ) -> None:
-        """Returns once nothing has been heard for too long, or the server has another owner for the channel."""
-        decoder = msgspec.msgpack.Decoder(list[bytes])
-        # Counted in looks, not by the clock: that runs on while this process sleeps, and its mail waits.
-        looks = _LOOKS
-        while looks:
-            message = await ears.get_message(timeout=self._silence / _LOOKS)
-            if message is None:
-                looks -= 1
-                continue
-            looks = _LOOKS
-            if message["type"] == "sunsubscribe":
-                return
-            if message["type"] != "smessage":
-                self.send(self._worker, _canary())
-                continue
+        def hear(notes: list[bytes]) -> None:
             if not self.healthy:
                 self.healthy = True
                 listening.set()
                 healed()
-            for note in decoder.decode(message["data"]):
+            for note in notes:
                 if note[:1] == _CANARY:
                     self._common.lag.add(time.monotonic() - float(note[1:]))
-                else:
+                    continue
+                try:
                     receive(note)
-        log.warning("bus_silent")
+                except Exception:
+                    log.exception("bus_note_failed")
+
+        while True:
+            error: Exception | None = None
+            try:
+                await self._carry(hear)
+                log.warning("bus_silent")
+            except (RedisError, OSError, TimeoutError) as lost:
+                error = lost
+                log.warning("bus_lost", extra={"why": type(error).__name__})
+            except Exception:
+                log.exception("bus_failed")
+            self._common.reconnects.n += 1
+            await self._servers.learn(error or TimeoutError(), 0.1)
+
+    async def _carry(self, hear: Callable[[list[bytes]], None]) -> None:
+        """Carry notes, both ways. Returns once nothing has been heard for too long; raises what ended the link."""
+        node = await self._servers.owner(self._prefix)
+        async with asyncio.timeout(self._silence):
+            link = await _Link.open(node, self._channel(self._worker), hear)
+        self._link = link
+        try:
+            self._flush()
+            quiet = 0.0
+            # Counted in beats, not by the clock: that runs on while this process sleeps, and its mail waits.
+            while quiet < self._silence:
+                quiet += self._beat
+                link.heard = False
+                self.send(self._worker, _canary())
+                await asyncio.wait((link.lost,), timeout=self._beat)
+                if link.lost.done():
+                    raise link.lost.result()
+                if link.heard:
+                    quiet = 0.0
+                if await self._servers.owner(self._prefix) is not node:
+                    raise redis.ConnectionError("another server has the channel")
+        finally:
+            self._flush()
+            self._link, self.healthy = None, False
+            self._common.dropped.n += link.close()
+
+
+class _Link(asyncio.Protocol):
+    """A connection to the server that has a channel: hears it, and publishes, without a task or a wait for each.
+
+    redis-py opens it, with whatever the URL asks for; its private `_reader` and `_writer` are where
+    the transport is taken from. RESP3
+    lets one connection hear and speak.
+    """
+
+    def __init__(self, hear: Callable[[list[bytes]], None]) -> None:
+        self._hear = hear
+        self._reader = hiredis.Reader()
+        self._transport: asyncio.Transport | None = None
+        self._opened: Any = None
+        """redis-py's part of it."""
+        self._asked: deque[int] = deque()
+        """How many notes each message has that the server has not confirmed."""
+        self.heard = False
+        self.lost: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        """What ended it."""
+
+    @classmethod
+    async def open(cls, node: "redis.Redis", channel: bytes, hear: Callable[[list[bytes]], None]) -> "_Link":
+        """Connect, and listen on the channel from then on. Raises RedisError or OSError."""
+        link = cls(hear)
+        connection = node.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # untyped upstream
+        try:
+            await connection.connect()
+            transport = link._transport = connection._writer.transport  # noqa: SLF001  # see the class's docstring
+            transport.set_protocol(link)
+            # Kept as long as the transport: its streams close that when they are collected.
+            link._opened = connection
+        except BaseException:
+            await connection.disconnect()
+            raise
+        transport.write(_command(b"HELLO", b"3") + _command(b"SSUBSCRIBE", channel))
+        link._asked.append(0)
+        return link
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the server has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def publish(self, channel: bytes, message: bytes, notes: int) -> None:
+        if self._transport is not None:
+            self._asked.append(notes)
+            self._transport.write(_command(b"SPUBLISH", channel, message))
+
+    def close(self) -> int:
+        """Let go of it once all has been written; gives how many notes were not confirmed to have left the server."""
+        if self._transport is not None:
+            self._transport.close()
+        return sum(self._asked)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (said := self._reader.gets()) is not False:
+                self._take(said)
+        except hiredis.ProtocolError as error:
+            self._end(redis.ConnectionError(str(error)))
+
+    def _take(self, said: Any) -> None:
+        if isinstance(said, hiredis.PushNotification):
+            if said[0] == b"smessage":
+                self.heard = True
+                try:
+                    notes = _notes.decode(said[2])
+                except msgspec.MsgspecError:
+                    log.warning("bus_message_strange")
+                else:
+                    self._hear(notes)
+            elif said[0] == b"sunsubscribe":
+                self._end(redis.ConnectionError("the channel has gone to another server"))
+        elif isinstance(said, hiredis.ReplyError):
+            # Of the one class that knows which errors there are.
+            self._end(DefaultParser.parse_error(str(said)))  # type: ignore[no-untyped-call]  # untyped upstream
+        elif self._asked:
+            self._asked.popleft()
+
+    def _end(self, error: Exception) -> None:
+        if not self.lost.done():
+            self.lost.set_result(error)
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        opened, self._opened = self._opened, None
+        opened._reader = opened._writer = None  # noqa: SLF001  # there is nothing left to close
+        self._end(redis.ConnectionError("the connection was lost"))
+
+
+def _command(*words: bytes) -> bytes:
+    """A command as Redis reads it (RESP)."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 class Recorders:

@@ -21,7 +21,18 @@ from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics, together
 from visavis.adapters.mongo import MongoStore
 from visavis.adapters.private_recorder import PrivateRecorder, RecorderFailed
-from visavis.adapters.redis import Board, Counters, DirectedBus, Keyspace, Ledger, Recorders, State, connect, living
+from visavis.adapters.redis import (
+    Board,
+    Counters,
+    DirectedBus,
+    Keyspace,
+    Ledger,
+    Recorders,
+    State,
+    Watch,
+    connect,
+    living,
+)
 from visavis.adapters.scanner import Clamd
 from visavis.adapters.shelf import Folder
 from visavis.adapters.spool import DiskSpool
@@ -78,8 +89,6 @@ NOT_STARTED = 3
 RECORDERS_SAY = {
     "running": "Recordings under way, on all recorders.",
     "places": "Recordings that all recorders could make at once.",
-    "saved": "Recordings saved, by the recorders that run now.",
-    "failed": "Recordings that failed, by the recorders that run now.",
     "cpu": "Cores that recording takes.",
 }
 NEEDED = frozenset({"redis", "bus", "accepting"})
@@ -118,6 +127,7 @@ class Visavis:
         self._asked: dict[str, bool] = {}
         """How those parts were that have to be asked."""
         self._free: dict[str, float] = {}
+        self._memory: dict[str, tuple[int, int]] = {}
         """Bytes left for files."""
 
     async def serve(self) -> None:
@@ -168,6 +178,7 @@ class Visavis:
         await Schema().bring_up(documents, s.migration_seconds)
         places = redis_at(s, redis_url, metrics)
         ends(places.aclose)
+        self._watch = Watch(places)
         state = State(
             places,
             self.worker,
@@ -378,9 +389,10 @@ class Visavis:
             "conversations", "Conversations; over all workers, each counts once.", lambda: lobby.mine.conversations
         )
         metrics.gauge("calls", "Calls that were taken; over all workers, each counts once.", lambda: lobby.mine.calls)
-        metrics.gauges("waiting", "Guests of this worker who wait for a match, by pool.", "mode", matchmaker.waiting)
-        metrics.gauges(
-            "waiting_oldest_seconds", "How long the one of them has waited who came first.", "mode", matchmaker.oldest
+        pool = ("mode", "cell")
+        metrics.table("waiting", "Guests of this worker who wait for a match, by pool.", pool, matchmaker.waiting)
+        metrics.table(
+            "waiting_oldest_seconds", "How long the one of them has waited who came first.", pool, matchmaker.oldest
         )
         metrics.gauge(
             "event_loop_stall_seconds",
@@ -394,6 +406,18 @@ class Visavis:
             "Room for files: where they pass through, and where they lie.",
             "place",
             lambda: self._free,
+        )
+        metrics.gauges(
+            "redis_memory_bytes",
+            "Memory that each Redis uses, as of the last look.",
+            "server",
+            lambda: {server: used for server, (used, _) in self._memory.items()},
+        )
+        metrics.gauges(
+            "redis_memory_limit_bytes",
+            "Memory that each Redis may use, of those that have a limit.",
+            "server",
+            lambda: {server: most for server, (_, most) in self._memory.items() if most},
         )
         metrics.gauge("relay", "Whether calls go through a relay.", lambda: self.relay)
         metrics.gauge("recorders", "Living recorders.", lambda: len(calling.recorders))
@@ -543,7 +567,7 @@ class Visavis:
         for name, part in (("files", self._blobs), ("scanner", self._scanner)):
             if part is not None:
                 asked[name] = await _well(part)
-        self._free = await _room(self._files)
+        self._free, self._memory = await asyncio.gather(_room(self._files), _memory(self._watch))
         return {name: bool(well) for name, well in self._parts_now().items()}
 
     def _parts_now(self) -> dict[str, float]:
@@ -568,6 +592,13 @@ async def _room(files: Files | None) -> dict[str, float]:
     try:
         return await asyncio.wait_for(files.room(), 1.5) if files is not None else {}
     except (StorageUnavailable, TimeoutError):
+        return {}
+
+
+async def _memory(redis: Watch) -> dict[str, tuple[int, int]]:
+    try:
+        return await asyncio.wait_for(redis.memory(), 1.5)
+    except (StateUnavailable, TimeoutError):
         return {}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
 import redis.asyncio as redis
@@ -14,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from members import RecorderProcess
 from rig import Guest, Service, Worker, arrive, free_port, meet, promtool
+from visavis.adapters.redis import Recorders, connect
+from visavis.core.recorder import RecorderLoad
 from wire import Polls, Wire, auth_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -172,6 +175,7 @@ async def test_connections_are_told_by_transport_and_who_waits_by_pool(two: Serv
         found = await told(worker)
         assert (found("connections", transport="websocket"), found("connections", transport="polling")) == (2, 1)
     assert (found("waiting", mode="text"), found("waiting", mode="voice"), found("waiting", mode="video")) == (1, 1, 0)
+    assert found("waiting", mode="text", cell="0") == 1
     assert found("waiting_oldest_seconds", mode="video") == 0 < found("waiting_oldest_seconds", mode="text") < 60
     await a.ask("match:cancel")
     found = await told(worker)
@@ -224,6 +228,50 @@ async def test_a_recorder_is_told_of_with_the_workers(two: Service, tmp_path: Pa
         assert any(s.name == "process_resident_memory_bytes" and s.labels["worker"] == name for s in found.samples)
     finally:
         await recorder.stop()
+
+
+async def test_what_recorders_made_is_added_up_and_does_not_fall_when_one_goes(two: Service) -> None:
+    """By every worker; also of one that Redis had lost for a while, and not what was made before this worker came."""
+    keys = connect(two.valkey.url)
+    old, new = Recorders(keys, "old"), Recorders(keys, "new")
+    worker = two.workers[0]
+
+    async def say(recorder: Recorders, failed: int) -> None:
+        await recorder.beat(4, msgspec.json.encode(RecorderLoad(places=4, failed=failed)), [])
+
+    async def comes_to(name: str, number: float, **labels: str) -> None:
+        async with asyncio.timeout(15):
+            while (await told(worker))(name, **labels) != number:
+                await asyncio.sleep(0.1)
+
+    await say(old, 5)
+    await comes_to("recorders", 1)
+    assert (await told(worker))("recordings_total", outcome="failed") == 0
+    await say(old, 7)
+    await comes_to("recordings_total", 2, outcome="failed")
+    await old.resign()
+    await comes_to("recorders", 0)
+    await say(new, 0)
+    await comes_to("recorders", 1)
+    await say(new, 1)
+    await comes_to("recordings_total", 3, outcome="failed")
+    await say(old, 8)
+    await comes_to("recordings_total", 4, outcome="failed")
+    await keys.aclose()
+
+
+async def test_the_memory_of_redis_is_told_and_its_limit_if_it_has_one(two: Service) -> None:
+    """By the server's address, as of when its parts were looked at last."""
+    worker = two.workers[0]
+    async with redis.Redis.from_url(two.valkey.url) as client:
+        await client.config_set("maxmemory", 0)
+        await read(worker, "/ready")
+        found = await told(worker)
+        assert found("redis_memory_bytes") > 100_000
+        assert not _has(found, "redis_memory_limit_bytes")
+        await client.config_set("maxmemory", 123_456_789)
+        await read(worker, "/ready")
+        assert (await told(worker))("redis_memory_limit_bytes") == 123_456_789
 
 
 async def test_without_redis_a_worker_tells_its_own_but_not_those_of_all(two: Service) -> None:

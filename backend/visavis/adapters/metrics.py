@@ -43,6 +43,10 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "calls_connected": ("Members whose media flowed, by the path it took.", ("path",)),
     "call_failures": ("Members whose call found no connection, by cause.", ("cause",)),
     "ice_restarts": ("Broken paths that were mended, by cause.", ("cause",)),
+    "recordings": (
+        "Recordings that ended, by how. Every worker hears of all recorders: not to be added up over workers.",
+        ("outcome",),
+    ),
     "candidates_dropped": ("Candidates not passed on because they were not agreed to.", ()),
     "limits_reached": ("Refusals because a limit of all workers together was reached, by which.", ("limit",)),
     "uploads_begun": ("Uploads that were announced and let begin.", ()),
@@ -130,6 +134,10 @@ class Metrics:
     def gauges(self, name: str, about: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """The same for several of a kind, told apart by one label."""
         self._gauges.append((name, about, (label,), lambda: {(value,): n for value, n in read().items()}))
+
+    def table(self, name: str, about: str, labels: _Labels, read: Callable[[], Mapping[_Labels, float]]) -> None:
+        """The same, told apart by several labels."""
+        self._gauges.append((name, about, labels, read))
 
     def info(self, name: str, about: str, **labels: str) -> None:
         """Something that is not a number, as labels of a 1."""

@@ -922,9 +922,8 @@ async def _told(pings: int, node: "redis.Redis") -> Told:
     # The quickest says most of the way, and of the clock; the others had to wait, perhaps for this process itself.
     took, clock_off = min(ways)
     info: dict[str, Any] = await node.info("everything")
-    there = node.connection_pool.connection_kwargs
     return Told(
-        address=str(there.get("path") or f"{there.get('host')}:{there.get('port')}"),
+        address=_address(node),
         version=str(info.get("valkey_version") or info.get("redis_version", "0")),
         name="Valkey" if "valkey_version" in info else "Redis",
         cluster=bool(info.get("cluster_enabled")),
@@ -942,18 +941,36 @@ async def _told(pings: int, node: "redis.Redis") -> Told:
     )
 
 
+async def _memory(node: "redis.Redis") -> tuple[str, tuple[int, int]]:
+    info: dict[str, Any] = await node.info("memory")
+    return _address(node), (int(info.get("used_memory", 0)), int(info.get("maxmemory", 0)))
+
+
+def _address(node: "redis.Redis") -> str:
+    there = node.connection_pool.connection_kwargs
+    return str(there.get("path") or f"{there.get('host')}:{there.get('port')}")
+
+
 class Watch:
     """What an operator looks at: how Redis is, and what workers and recorders leave of themselves. Changes nothing."""
 
     def __init__(self, keys: Keyspace) -> None:
         self._keys = keys
         self._prefix = keys.prefix(0)
+        self._prefixes = [*(keys.prefix(cell) for cell in range(keys.cells)), keys.recorders]
 
     async def told(self, pings: int = 1) -> list[Told]:
         """Ask every server that has a cell, or the recorders. Raises StateUnavailable."""
-        prefixes = [*(self._keys.prefix(cell) for cell in range(self._keys.cells)), self._keys.recorders]
-        told = await asyncio.gather(*(self._keys.ask(prefix, partial(_told, pings)) for prefix in prefixes))
+        told = await asyncio.gather(*(self._keys.ask(prefix, partial(_told, pings)) for prefix in self._prefixes))
         return [one for _, one in sorted({server.address: server for server in told}.items())]
+
+    async def memory(self) -> dict[str, tuple[int, int]]:
+        """The bytes that each of the same servers uses, and may use at most, 0 without a limit; by address.
+
+        Raises StateUnavailable.
+        """
+        told = await asyncio.gather(*(self._keys.ask(prefix, _memory) for prefix in self._prefixes))
+        return dict(sorted(told))
 
     async def counted(self, name: str) -> bool:
         """Whether something was counted under this name of late. Raises StateUnavailable."""

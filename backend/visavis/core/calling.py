@@ -45,6 +45,8 @@ MOST_DESCRIBED = 40
 DESCRIBED_SECONDS = 10.0
 """Descriptions a member may send in so many seconds."""
 TRIES = 5
+RECORDED = ("saved", "empty", "failed")
+"""How a recording can end, as RecorderLoad has it."""
 """Times a change is worked out anew because another came first."""
 
 
@@ -115,6 +117,9 @@ class Calling:
         self._errands = tasks.Errands("call_change_postponed", StateUnavailable, Refused)
         self.recorders: dict[str, bytes] = {}
         """The living recorders, and what they say of themselves."""
+        self._loads: dict[str, RecorderLoad] = {}
+        """What each said last, also of those that are gone: one that Redis had only lost comes back."""
+        self._recorded = {outcome: meter.tally("recordings", outcome=outcome) for outcome in RECORDED}
         self._missing: set[str] = set()
         """Recordings that no recorder was found to make at the last look."""
         book.calling = self
@@ -378,9 +383,19 @@ class Calling:
         if await self._advance(peer, seat, transition):
             self._conversations.tell_call(peer, seat)
 
+    def _count_recordings(self) -> None:
+        """Add up what each recorder has made since the last look: a sum over those who live falls as they go."""
+        for name, said in self.recorders.items():
+            load = msgspec.json.decode(said, type=RecorderLoad)
+            before = self._loads.get(name, load)
+            for outcome, tally in self._recorded.items():
+                tally.n += max(0, getattr(load, outcome) - getattr(before, outcome))
+            self._loads[name] = load
+
     async def look_after_recorders(self) -> None:
         """Learn which recorders live, and end for the guests what a dead one recorded."""
         self.recorders = await self._recorders.loads()
+        self._count_recordings()
         missing = set()
         for peer in list(self._conversations.peers.values()):
             seat = peer.seat

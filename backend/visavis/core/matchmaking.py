@@ -175,19 +175,23 @@ class Matchmaker:
             del self._since[guest]
         return any(waits_in == queue for waits_in, _ in self._tickets.values())
 
-    def waiting(self) -> dict[str, float]:
-        """Guests of this worker who wait, by mode."""
-        return {mode: len(self._waits(mode)) for mode in self._modes}
+    def waiting(self) -> dict[tuple[str, ...], float]:
+        """Guests of this worker who wait, by mode and cell."""
+        return {pool: len(since) for pool, since in self._waits().items()}
 
-    def oldest(self) -> dict[str, float]:
-        """Seconds that the one of them has waited who has waited longest, by mode; 0 if nobody does."""
+    def oldest(self) -> dict[tuple[str, ...], float]:
+        """Seconds that the one of them has waited who has waited longest, by mode and cell; 0 if nobody does."""
         now = time.monotonic()
-        return {mode: max((now - since for since in self._waits(mode)), default=0.0) for mode in self._modes}
+        return {pool: max((now - one for one in since), default=0.0) for pool, since in self._waits().items()}
 
-    def _waits(self, mode: Mode) -> list[float]:
-        """Since when."""
-        peers = self._conversations.peers
-        return [since for guest, since in self._since.items() if guest in peers and peers[guest].searching == mode]
+    def _waits(self) -> dict[tuple[str, ...], list[float]]:
+        """Since when, by mode and cell; where nobody waits, of each mode the first cell alone."""
+        waits: dict[tuple[str, ...], list[float]] = {(mode, "0"): [] for mode in self._modes}
+        for guest, since in self._since.items():
+            peer, ticket = self._conversations.peers.get(guest), self._tickets.get(guest)
+            if peer is not None and ticket is not None and peer.searching == ticket[0].mode:
+                waits.setdefault((ticket[0].mode, str(ticket[0].cell)), []).append(since)
+        return waits
 
     async def _run(self, queue: Queue) -> None:
         """Run rounds for as long as somebody on this worker waits."""

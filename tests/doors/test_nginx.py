@@ -48,7 +48,14 @@ async def three(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple
         missing("nginx is missing")
     folder = tmp_path_factory.mktemp("three")
     nginx = Nginx(folder)
-    service = await Service(folder / "data", **nginx.settings()).start(0)
+    # Here nginx alone says no to handshakes.
+    service = Service(
+        folder / "data",
+        VISAVIS_HANDSHAKES_PER_MINUTE="100000",
+        VISAVIS_STRANGERS_PER_ADDRESS="1000",
+        **nginx.settings(),
+    )
+    await service.start(0)
     await asyncio.gather(*(service.add(VISAVIS_PORT=str(free_port())) for _ in range(3)))
     await nginx.start(service.workers)
     yield nginx, service
@@ -362,11 +369,12 @@ HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 
 
 async def test_an_address_has_a_limit_and_is_told_when_to_come_back(front: Nginx) -> None:
-    """Handshakes: a hundred at once, ten a second then; 429 in the workers' own form, and nobody else is touched."""
-    answers = await asked_often(front, HANDSHAKE, 176, place=next(_places))
+    """Handshakes: 200 at once, ten a second then; 429 in the workers' own form, and nobody else is touched."""
+    answers = await asked_often(front, HANDSHAKE, 280, place=next(_places))
     let = [answer for answer in answers if answer.status == 200]
     refused = [answer for answer in answers if answer.status != 200]
-    assert 100 <= len(let) < 160
+    assert 200 <= len(let) < 264
+    assert refused
     for answer in refused:
         assert (answer.status, answer.code, answer.all("Retry-After")) == (429, "rate_limited", ["1"])
         assert json.loads(answer.body)["error"]["retryInMs"] == 1000
@@ -386,27 +394,63 @@ async def test_an_address_has_a_limit_and_is_told_when_to_come_back(front: Nginx
 )
 async def test_ipv6_counts_by_its_64(front: Nginx, first: str, same: str, other: str) -> None:
     """However an address is written: its /64 shares a limit, the next does not; IPv4 counts whole, mapped or not."""
-    assert 429 in {answer.status for answer in await asked_often(front, HANDSHAKE, 176, by=first)}
+    assert 429 in {answer.status for answer in await asked_often(front, HANDSHAKE, 280, by=first)}
     # A few at once: some allowance has come back meanwhile.
     again = await asked_often(front, HANDSHAKE, 40, by=same)
     assert 429 in {answer.status for answer in again}
     assert (await get(front, HANDSHAKE, by=other)).status == 200
 
 
-async def test_connections_of_one_address_are_counted(front: Nginx, place: str) -> None:
-    """The 301st at once is refused; who is elsewhere is not."""
+async def test_a_whole_school_opens_the_page_at_once(front: Nginx, place: str) -> None:
+    """Two hundred people at one address, twenty files each and none refused: a page that lacks one is broken."""
+    answers = await asked_often(front, "/icon.svg", 200 * 20, place=place)
+    assert {answer.status for answer in answers} == {200}
+
+
+async def test_who_opens_the_page_is_refused_in_a_page(front: Nginx) -> None:
+    """Not in JSON; with the same headers as everything."""
+    answer = await post(front, "/", b"x")
+    assert answer.status == 405
+    assert answer.all("Content-Type")[0].startswith("text/html")
+    assert answer.body.startswith(b"<!doctype html>")
+    assert all(answer.all(header) == [value] for header, value in ALL_HEADERS.items())
+    assert (await post(front, "/", b"x" * 20_000)).status == 413
+    # It asks again by itself where that may help.
+    assert b"refresh" not in answer.body
+
+
+async def test_an_authority_finds_what_it_asked_to_be_put_there(front: Nginx) -> None:
+    """In data/acme, over plain HTTP, which sends everything else to HTTPS."""
+    folder = front.folder / "data" / "acme" / ".well-known" / "acme-challenge"
+    folder.mkdir(parents=True)
+    (folder / "token-1").write_text("token-1.thumbprint")
+    (front.folder / "data" / "acme" / "beside").write_text("not for asking")
+    address = f"http://localhost:{front.plain_port}"
+    async with http() as session:
+        async with session.get(f"{address}/.well-known/acme-challenge/token-1", allow_redirects=False) as response:
+            assert (response.status, await response.text()) == (200, "token-1.thumbprint")
+            assert response.content_type == "text/plain"
+        async with session.get(f"{address}/.well-known/acme-challenge/other", allow_redirects=False) as response:
+            assert response.status == 404
+        async with session.get(f"{address}/beside", allow_redirects=False) as response:
+            assert response.status == 301
+
+
+async def test_requests_of_one_address_are_counted(front: Nginx, place: str) -> None:
+    """The 401st at a worker at once is refused; the client's files are not, nor is who is elsewhere."""
     held = []
     try:
-        for _ in range(300):
+        for _ in range(400):
             _, writer = await connection(front, place)
             writer.write(b"POST /api/guests HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
             held.append(writer)
         # It counts what it has read.
         async with asyncio.timeout(8):
-            while (answer := await get(front, "/", place)).status != 429:
+            while (answer := await get(front, "/api/info", place)).status != 429:
                 await asyncio.sleep(0.05)
         assert answer.code == "rate_limited"
-        assert (await get(front, "/", next(_places))).status == 200
+        assert (await get(front, "/", place)).status == 200
+        assert (await get(front, "/api/info", next(_places))).status == 200
     finally:
         for writer in held:
             writer.close()

@@ -100,8 +100,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """On everything. nginx, which serves the client's files itself, has them from here: `describe.nginx_headers`."""
-TRANSPORT_SECURITY = "max-age=63072000; includeSubDomains"
-"""Strict-Transport-Security, on what came by https."""
+TRANSPORT_SECURITY = "max-age=63072000"
+"""Strict-Transport-Security, on what came by https. Of the name itself: what lies below it is not ours to bind."""
 
 _json = msgspec.json.Encoder()
 _create_guest = msgspec.json.Decoder(CreateGuest)

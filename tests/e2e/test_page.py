@@ -1,6 +1,7 @@
 """The page itself: its weight, its accessibility, its behaviour at every size and without a network."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from playwright.async_api import expect
 
 from people import PHONE, Arrive, Person, meet
@@ -171,6 +173,39 @@ async def test_offline_page(somebody: Arrive) -> None:
     await a.page.reload()
     await expect(a.by("link")).to_have_attribute("data-link", re.compile("offline|reconnecting"))
     await a.context.set_offline(False)
+
+
+@contextlib.asynccontextmanager
+async def refusing(port: int, status: int) -> AsyncIterator[None]:
+    """A server that says this to everything."""
+
+    async def refuse(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, text="no")
+
+    runner = web.ServerRunner(web.Server(refuse))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_server_that_refuses_is_like_a_network_that_is_away(somebody: Arrive, tmp_path: Path) -> None:
+    """While its address says 503 or 429 to everything, whoever has been here gets the kept page, not that answer."""
+    service = await Service(tmp_path / "refusing").start(1)
+    [worker] = service.workers
+    a = await somebody(worker.url)
+    await a.enter()
+    await a.page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    # What its parts are is known from a page that the service worker looks after.
+    await a.page.reload()
+    await expect(a.screen("lobby")).to_be_visible()
+    await service.stop()
+    for status in (503, 429):
+        async with refusing(worker.port, status):
+            await a.page.reload()
+            await expect(a.by("link")).to_have_attribute("data-link", re.compile("reconnecting|offline"))
 
 
 async def test_lighthouse(service: Service, tmp_path: Path) -> None:

@@ -41,16 +41,19 @@ self.addEventListener("activate", (event) => {
   );
 });
 
+/** Whoever is there has no page for us just now: too many ask, or the server behind is away. */
+function refused(answer) {
+  return answer.status === 429 || answer.status >= 500;
+}
+
 async function page(request) {
+  const cache = await caches.open(SHELL);
   try {
     const fresh = await fetch(request);
-    if (fresh.ok && new URL(request.url).pathname === "/") {
-      const cache = await caches.open(SHELL);
-      await cache.put("/", fresh.clone());
-    }
-    return fresh;
+    if (new URL(request.url).pathname !== "/") return fresh;
+    if (fresh.ok) await cache.put("/", fresh.clone());
+    return (refused(fresh) && (await shellWithParts(cache))) || fresh;
   } catch {
-    const cache = await caches.open(SHELL);
     // The shell says by itself that the server is away and comes back by itself; the plain page is the last resort.
     return (await shellWithParts(cache)) ?? (await cache.match("/offline.html")) ?? Response.error();
   }
@@ -80,10 +83,12 @@ async function part(request) {
 }
 
 async function shellFile(request) {
+  const kept = () => caches.match(request, { ignoreSearch: true });
   try {
-    return await fetch(request);
+    const fresh = await fetch(request);
+    return (refused(fresh) && (await kept())) || fresh;
   } catch {
-    return (await caches.match(request, { ignoreSearch: true })) ?? Response.error();
+    return (await kept()) ?? Response.error();
   }
 }
 

@@ -92,6 +92,8 @@ async def gallery(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str
     await service.stop()
 
 
+# Over a hundred scenes at four sizes: on a busy machine that takes minutes.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("scheme", "direction"), LOOKS)
 async def test_every_state_is_accessible_and_fits(somebody: Arrive, gallery: str, scheme: str, direction: str) -> None:
     """Axe finds nothing in any state of any screen, in either theme and direction, and none scrolls sideways."""

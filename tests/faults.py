@@ -60,12 +60,14 @@ class MortalValkey:
 
 
 class Link:
-    """A TCP link to a port that can go dark: open, and without a byte in either direction. Or be cut."""
+    """A TCP link to a port that can go dark: open, and without a byte in either direction. Or be cut, or slow."""
 
     def __init__(self, port: int) -> None:
         self._behind = port
         self._left: int | None = None
         self._cut = False
+        self.delay = 0.0
+        """Seconds that what goes to the port is on its way."""
         self.carried = 0
         """Bytes that went to the port."""
         self._light = asyncio.Event()
@@ -132,6 +134,7 @@ class Link:
         while data := await reader.read(65536):
             await light.wait()
             if counts:
+                await asyncio.sleep(self.delay)
                 self._count(len(data))
             writer.write(data)
             await writer.drain()

@@ -167,7 +167,7 @@ async def test_each_connection_has_a_higher_epoch_and_displaces_the_one_before(w
     found = await two.connect(guest, None)
     assert found.epoch > first
     assert found.displaced == "one"
-    assert await one.disconnect(guest.id, first) is None
+    assert await one.disconnect([(guest.id, first)]) == [None]
     assert (await two.touch([(guest.id, found.epoch)]))[0].state == "ok"
     assert (await one.touch([(guest.id, first)]))[0].state == "replaced"
 
@@ -182,11 +182,21 @@ async def test_a_connection_whose_answer_was_lost_is_told_apart_from_a_replaced_
     assert (await one.touch([(guest.id, known)]))[0].state == "replaced"
 
 
+async def test_a_connection_whose_answer_was_lost_can_be_ended_without_knowing_it(workers: Workers) -> None:
+    """Its epoch is unknown, its worker is not. One on another worker stays."""
+    one, two = await workers.started("one"), await workers.started("two")
+    _, (a, _), (b, epoch_b) = await seat(one)
+    await one.connect(a, None)
+    await two.connect(b, None)
+    assert await one.disconnect([(a.id, 0), (b.id, 0), (b.id, epoch_b)]) == [{b.id: "two"}, None, None]
+    assert (await two.connect(b, None)).workers == {a.id: ""}
+
+
 async def test_a_seat_waits_for_its_guest(workers: Workers) -> None:
     """Away for the others, and found again by a connection on another worker."""
     one, two = await workers.started("one"), await workers.started("two")
     record, (a, epoch), (b, _) = await seat(one)
-    assert await one.disconnect(a.id, epoch) == {b.id: "one"}
+    assert await one.disconnect([(a.id, epoch)]) == [{b.id: "one"}]
     assert (await one.touch([(b.id, (await one.connect(b, None)).epoch)]))[0].workers == {a.id: ""}
     found = await two.connect(a, None)
     assert found.record == record
@@ -210,7 +220,7 @@ async def test_a_conversation_is_given_up_only_after_its_member_was_away_that_lo
     one = await workers.started("one")
     record, (a, epoch), (b, _) = await seat(one)
     assert await one.end(record.id, a.id, away_for=0) is None, "is here"
-    await one.disconnect(a.id, epoch)
+    await one.disconnect([(a.id, epoch)])
     assert await one.end(record.id, a.id, away_for=60_000) is None, "not for so long"
     assert await one.end(record.id, a.id, away_for=0) == {b.id: "one"}
 
@@ -319,7 +329,7 @@ async def test_who_cannot_be_met_is_not_matched(workers: Workers) -> None:
         return await one.claim(TEXT, [proposal]) == [None]
 
     gone, epoch, ticket = await waits(one)
-    await one.disconnect(gone.id, epoch)
+    await one.disconnect([(gone.id, epoch)])
     assert await refused(gone, ticket)
     cancelled, _, ticket = await waits(one)
     await one.leave(cancelled.id)
@@ -526,7 +536,7 @@ async def test_memory_that_ran_out_is_told_apart_and_leaves_nothing_half_done(wo
         assert (await one.touch([(a.id, epoch)]))[0].workers == {b.id: "one"}
         assert await one.end(record.id, a.id) == {b.id: "one"}
         await one.leave(d.id)
-        assert await one.disconnect(c.id, epoch_c) == {}
+        assert await one.disconnect([(c.id, epoch_c)]) == [{}]
     finally:
         await workers.raw.config_set("maxmemory", 0, **workers.everywhere)
     assert (await one.waiting(TEXT))[0] == []
@@ -536,11 +546,11 @@ async def test_every_key_is_documented_and_ends_by_itself(workers: Workers) -> N
     """After a busy run; those without a time to live are the ones the module says leave in another way."""
     one, two = await workers.started("one"), await workers.started("two")
     record, (a, epoch), _ = await seat(one, two)
-    await one.disconnect(a.id, epoch)
+    await one.disconnect([(a.id, epoch)])
     for _ in range(2):
         # Connected and gone in the wrong order, alone on its worker.
         epochs = [(await two.connect(a, record)).epoch for _ in range(2)]
-        await two.disconnect(a.id, epochs[0])
+        await two.disconnect([(a.id, epochs[0])])
     await seat(one)
     ended, (b, _), _ = await seat(two)
     await two.end(ended.id, b.id)

@@ -26,7 +26,7 @@ from visavis.contract import (
     Why,
     Wire,
 )
-from visavis.core import calls, notes
+from visavis.core import calls, conversations, notes
 from visavis.core.calling import CallBook
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
@@ -45,6 +45,8 @@ class Seats:
         self.epochs: dict[str, int] = {}
         self.away = False
         self.held: deque[asyncio.Event] = deque()
+        self.lose_answers = 0
+        """So many connections are taken note of, without an answer."""
         self.calls: dict[str, tuple[int, bytes]] = {}
         self.knows_calls = False
         """Otherwise it has lost how every call stands."""
@@ -85,20 +87,26 @@ class Seats:
         before = self.places.get(guest.id, "")
         self.epochs[guest.id] = self.epochs.get(guest.id, 0) + 1
         self.places[guest.id] = HERE
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise StateUnavailable
         record = self._of(guest.id)
         found: Connected = await self._answer(
             Connected(self.epochs[guest.id], before, record, self._others(record, guest.id))
         )
         return found
 
-    async def disconnect(self, guest: str, epoch: int) -> Workers | None:
+    async def disconnect(self, guests: Sequence[tuple[str, int]]) -> list[Workers | None]:
         if self.away:
             raise StateUnavailable
-        if self.epochs[guest] != epoch:
-            return None
-        self.places[guest] = ""
-        others: Workers = await self._answer(self._others(self._of(guest), guest))
-        return others
+        answers: list[Workers | None] = []
+        for guest, epoch in guests:
+            gone = self.places.get(guest) == HERE and epoch in (0, self.epochs[guest])
+            if gone:
+                self.places[guest] = ""
+            answers.append(self._others(self._of(guest), guest) if gone else None)
+        found: list[Workers | None] = await self._answer(answers)
+        return found
 
     async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
         answers = []
@@ -393,12 +401,14 @@ async def test_a_departure_that_could_not_be_noted_is_noted_later(house: House) 
     await settled()
     assert house.seats.places[a.guest.id] == HERE
     house.seats.away = False
-    await house.rules.mark_departed(0)
+    house.rules.mark_departed(0)
+    await settled()
     assert house.seats.places[a.guest.id] == ""
     assert isinstance(line_b.told[-1], PartnerPresence)
     assert line_b.told[-1].state == "away"
     told = len(line_b.told)
-    await house.rules.mark_departed(0)
+    house.rules.mark_departed(0)
+    await settled()
     assert len(line_b.told) == told
 
 
@@ -411,9 +421,61 @@ async def test_a_departure_noted_late_does_not_undo_a_return(house: House) -> No
     await settled()
     house.seats.away = False
     await house.arrive(a.guest)
-    await house.rules.mark_departed(0)
+    house.rules.mark_departed(0)
+    await settled()
     assert house.seats.places[a.guest.id] == HERE
     assert [push.state for push in line_b.told if isinstance(push, PartnerPresence)] == ["here"]
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["never came to Redis", "its answer was lost"])
+async def test_a_return_that_is_refused_leaves_nobody_here(house: House, *, heard: bool) -> None:
+    """The former connection was closed for it, and Redis may even know of the new one."""
+    (a, _), (b, line_b) = await house.arrive(), await house.arrive()
+    house.seat(a.guest, b.guest)
+    if heard:
+        house.seats.lose_answers = 1
+    else:
+        house.seats.away = True
+    with pytest.raises(StateUnavailable):
+        await house.rules.connect(a.guest, house.line(), None)
+    house.rules.disconnect(a)
+    house.seats.away = False
+    house.rules.mark_departed(0)
+    await settled()
+    assert house.seats.places[a.guest.id] == ""
+    if not heard:
+        assert isinstance(line_b.told[-1], PartnerPresence)
+        assert line_b.told[-1].state == "away"
+
+
+async def test_a_refused_return_does_not_undo_the_next(house: House) -> None:
+    """Whoever is back meanwhile is here, whatever became of the attempt before."""
+    (a, _), (b, _) = await house.arrive(), await house.arrive()
+    house.seat(a.guest, b.guest)
+    house.seats.lose_answers = 1
+    with pytest.raises(StateUnavailable):
+        await house.rules.connect(a.guest, house.line(), None)
+    await house.arrive(a.guest)
+    house.rules.mark_departed(0)
+    await settled()
+    assert house.seats.places[a.guest.id] == HERE
+
+
+async def test_who_hangs_up_twice_while_the_worker_stops_is_away_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second absence is waited for by itself; the first ends without a fault."""
+    monkeypatch.setattr(conversations, "HAND_OVER_SECONDS", 0.05)
+    guest = new_guest()
+    first, _ = await house.arrive(guest)
+    house.rules.hand_over()
+    house.rules.disconnect(first)
+    await settled()
+    second, _ = await house.arrive(guest)
+    house.rules.disconnect(second)
+    await house.rules.settle()
+    assert house.seats.places[guest.id] == ""
+    assert caplog.messages == []
 
 
 async def test_the_grace_time_ends_a_conversation_with_one_who_does_not_come_back() -> None:

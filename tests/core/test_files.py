@@ -470,7 +470,7 @@ async def test_a_lost_connection_leaves_nothing(house: House) -> None:
     """Whose connection did not come back in time may look again later."""
     files = house.worker()
     file = await house.ready(files)
-    await house.state.disconnect(house.b.id, (await house.state.connect(house.b, None)).epoch)
+    await house.state.disconnect([(house.b.id, (await house.state.connect(house.b, None)).epoch)])
     assert await house.state.end(house.conversation, house.b.id, away_for=0) is not None
     assert await house.sees(files, house.b, file)
 

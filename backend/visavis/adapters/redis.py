@@ -365,9 +365,12 @@ class State:
             epoch, before.decode(), _record.decode(record) if record else None, _workers(places), version, call
         )
 
-    async def disconnect(self, guest: str, epoch: int) -> Workers | None:
-        places = await self._run("disconnect", guest, self._worker, epoch)
-        return None if places is None else _workers(places)
+    async def disconnect(self, guests: Sequence[tuple[str, int]]) -> list[Workers | None]:
+        if not guests:
+            return []
+        flat: list[str | int] = [value for pair in guests for value in pair]
+        answers = await self._keys.run("disconnect", self._keys.of(guests[0][0]), self._worker, *flat)
+        return [None if places is None else _workers(places) for places in answers]
 
     async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
         if not guests:

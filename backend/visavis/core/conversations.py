@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 
 HAND_OVER_SECONDS = 2.5
 """A guest whose worker stops may take this long to another before anybody is told of an absence."""
+DEPARTED_AT_ONCE = 200
+"""Guests whose departure is told to Redis in one call."""
 LOOK_AGAIN_MS = 2000
 """Pause before asking Redis again whether an absent member's time has run out."""
 
@@ -185,8 +187,10 @@ class Conversations:
         self._book = book
         self._grace_ms = grace_ms
         self.peers: dict[str, Peer] = {}
-        self._departed: set[Peer] = set()
-        """Gone from here, which Redis has yet to take note of: for everyone else they are still here."""
+        self._departed: dict[tuple[str, int], Peer] = {}
+        """Gone from here, by guest and epoch, which Redis has yet to take note of: for others they are still here."""
+        self._marking: set[int] = set()
+        """Cells that are being told so."""
         self._handing_over = False
         self._expected: dict[str, asyncio.Event] = {}
         """Guests who hung up while this worker stops, until another one has them."""
@@ -215,6 +219,10 @@ class Conversations:
         except StateUnavailable:
             if self.peers.get(guest.id) is peer:
                 del self.peers[guest.id]
+                # Redis believes that the previous one is here, or even this one: only the answer may have been lost.
+                for gone in (previous, peer):
+                    if gone is not None:
+                        self._departed[guest.id, gone.epoch] = gone
             raise
         return peer
 
@@ -279,31 +287,49 @@ class Conversations:
         there = self._expected[peer.guest.id] = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(there.wait(), HAND_OVER_SECONDS)
-        del self._expected[peer.guest.id]
+        # Who came back for a moment is expected a second time.
+        if self._expected.get(peer.guest.id) is there:
+            del self._expected[peer.guest.id]
         await self._depart(peer)
 
     async def _depart(self, peer: Peer) -> None:
-        self._departed.add(peer)
-        await self._mark_away(peer)
+        self._departed[peer.guest.id, peer.epoch] = peer
+        await self._mark_cell(peer.cell)
 
     def of_cell(self, cell: int) -> list[Peer]:
         """The guests here who belong to a cell."""
         return [peer for peer in self.peers.values() if peer.cell == cell]
 
-    async def mark_departed(self, cell: int) -> None:
-        """Say again who has gone from a cell, if it could not be said at the time."""
-        for peer in list(self._departed):
-            if peer.cell == cell:
-                await self._mark_away(peer)
+    def mark_departed(self, cell: int) -> None:
+        """Say again who has gone from a cell, if it could not be said at the time. Never waits."""
+        if self._departed:
+            self._errands.send(self._mark_cell(cell))
         long_ago = time.monotonic() - 2 * self._grace_ms / 1000
         while self._left and next(iter(self._left.values())) < long_ago:
             del self._left[next(iter(self._left))]
 
-    async def _mark_away(self, peer: Peer) -> None:
-        workers = await self._seats.disconnect(peer.guest.id, peer.epoch)
-        self._departed.discard(peer)
-        if workers and peer.seat is not None:
-            self._tell_members(peer, workers, "")
+    async def _mark_cell(self, cell: int) -> None:
+        """Tell Redis who has gone, many at a time: perhaps all go at once. Those after the first find it busy."""
+        if cell in self._marking:
+            return
+        self._marking.add(cell)
+        try:
+            while gone := [one for one in self._departed.items() if one[1].cell == cell]:
+                for start in range(0, len(gone), DEPARTED_AT_ONCE):
+                    await self._mark_away(gone[start : start + DEPARTED_AT_ONCE])
+        finally:
+            self._marking.discard(cell)
+
+    async def _mark_away(self, gone: Sequence[tuple[tuple[str, int], Peer]]) -> None:
+        # Where no epoch is known, the guest's next connection would be taken for the one that failed.
+        asked = [(guest, epoch) for (guest, epoch), _ in gone if epoch or guest not in self.peers]
+        answers = dict(zip(asked, await self._seats.disconnect(asked), strict=True))
+        for known, peer in gone:
+            if self._departed.get(known) is peer:
+                del self._departed[known]
+            workers = answers.get(known)
+            if workers and peer.seat is not None:
+                self._tell_members(peer, workers, "")
 
     def _drop(self, peer: Peer) -> None:
         """The guest is connected elsewhere now."""

@@ -170,6 +170,14 @@ class _Pulse:
         self.healthy = False
         self.missed_notes = False
         self.hurried = asyncio.Event()
+        self.dead: list[str] = []
+        """Workers to clear up after."""
+        self.reborn = False
+        """The lease had run out, and nobody was told since who is here."""
+        self.compare = False
+        """Seats and searches may differ from what Redis has."""
+        self.disordered = asyncio.Event()
+        """One of these."""
 
 
 class Liveness:
@@ -214,7 +222,7 @@ class Liveness:
                 raise failed
         with contextlib.suppress(StateUnavailable):
             await self._calling.look_after_recorders()
-        again: list[tuple[float, Callable[[], Awaitable[object]], asyncio.Event | None]] = [
+        again: list[tuple[float | None, Callable[[], Awaitable[object]], asyncio.Event | None]] = [
             (RECORDERS, self._calling.look_after_recorders, None),
             (SWEEP, self._sweep, None),
             (LOOK, self._look, None),
@@ -222,6 +230,7 @@ class Liveness:
         for cell in cells:
             again += [
                 (BEAT, partial(self._beat, cell), self._pulses[cell].hurried),
+                (None, partial(self._clear_up, cell), self._pulses[cell].disordered),
                 (COMPARE, partial(self._compare_active, cell), None),
                 (COMPARE_IDLE, partial(self._compare_idle, cell), None),
             ]
@@ -241,8 +250,9 @@ class Liveness:
         self._pulses[cell].hurried.set()
 
     async def _every(
-        self, seconds: float, work: Callable[[], Awaitable[object]], hurried: asyncio.Event | None = None
+        self, seconds: float | None, work: Callable[[], Awaitable[object]], hurried: asyncio.Event | None = None
     ) -> None:
+        """Work every so many seconds, and when hurried; without a time, when hurried only."""
         hurried = hurried or asyncio.Event()
         while True:
             hurried.clear()
@@ -254,9 +264,11 @@ class Liveness:
             except Exception:
                 log.exception("beat_failed")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(hurried.wait(), max(0.0, started + seconds - time.monotonic()))
+                left = None if seconds is None else max(0.0, started + seconds - time.monotonic())
+                await asyncio.wait_for(hurried.wait(), left)
 
     async def _beat(self, cell: int) -> None:
+        """Renew the lease, and wait for nothing else: what there is to clear up may take longer than it lasts."""
         pulse = self._pulses[cell]
         try:
             beat = await self._lease.beat(self._lobby.share() if cell == 0 else b"", cell)
@@ -266,14 +278,30 @@ class Liveness:
         pulse.healthy = True
         if cell == 0:
             self._lobby.update(beat.stats)
-        await self._conversations.mark_departed(cell)
+        self._conversations.mark_departed(cell)
         for worker in beat.dead:
             log.warning("worker_died", extra={"worker": worker})
-            self._conversations.mourn(await self._lease.reap(worker, cell))
-        if beat.reborn or pulse.missed_notes:
-            # After the lease: a guest is only seen on a worker that holds one.
-            pulse.missed_notes = False
-            await self._compare(self._conversations.of_cell(cell), reborn=beat.reborn)
+        pulse.dead += beat.dead
+        pulse.reborn |= beat.reborn
+        # After the lease: a guest is only seen on a worker that holds one.
+        pulse.compare |= beat.reborn or pulse.missed_notes
+        pulse.missed_notes = False
+        if pulse.dead or pulse.compare:
+            pulse.disordered.set()
+
+    async def _clear_up(self, cell: int) -> None:
+        """Do what a beat found to be done. What fails is tried again after the next beat."""
+        pulse = self._pulses[cell]
+        while pulse.dead:
+            self._conversations.mourn(await self._lease.reap(pulse.dead[0], cell))
+            del pulse.dead[0]
+        if pulse.compare:
+            reborn, pulse.reborn, pulse.compare = pulse.reborn, False, False
+            try:
+                await self._compare(self._conversations.of_cell(cell), reborn=reborn)
+            except StateUnavailable:
+                pulse.reborn, pulse.compare = pulse.reborn or reborn, True
+                raise
 
     async def _compare_active(self, cell: int) -> None:
         peers = self._conversations.of_cell(cell)

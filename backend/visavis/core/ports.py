@@ -276,8 +276,11 @@ class Seats(Protocol):
     async def connect(self, guest: Guest, claim: Record | None) -> Connected:
         """The guest is here now; the newest connection wins. A claim restores a seat that Redis lost."""
 
-    async def disconnect(self, guest: str, epoch: int) -> Workers | None:
-        """The connection is gone; None if a newer one has taken over. Gives the other members' whereabouts."""
+    async def disconnect(self, guests: Sequence[tuple[str, int]]) -> list[Workers | None]:
+        """Connections are gone, for (guest, epoch) pairs of one cell; epoch 0 is whichever this worker has last.
+
+        Gives each one's other members' whereabouts, or None if a newer connection has taken over.
+        """
 
     async def touch(self, guests: Sequence[tuple[str, int]]) -> list[Touched]:
         """Renew sessions and compare, for (guest, epoch) pairs of one cell; those given up meanwhile are taken back."""

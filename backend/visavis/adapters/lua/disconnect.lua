@@ -1,9 +1,15 @@
--- A connection is gone. ARGV: guest, worker, epoch. Returns false if a newer one took over, else places.
-local guest, worker, epoch = unpack(ARGV)
-local found = redis.call('HMGET', P .. 'guest:' .. guest, 'epoch', 'worker')
-if found[1] ~= epoch or found[2] ~= worker then
-  return false
+-- Connections are gone. ARGV: worker, then guest, epoch, guest, epoch... Epoch 0 is whichever this worker has last: it never
+-- heard which. Returns for each false if a newer one took over, else places.
+local worker = ARGV[1]
+local answers = {}
+for i = 2, #ARGV, 2 do
+  local guest, epoch = ARGV[i], ARGV[i + 1]
+  local found = redis.call('HMGET', P .. 'guest:' .. guest, 'epoch', 'worker')
+  local places = false
+  if found[2] == worker and (epoch == '0' or found[1] == epoch) then
+    redis.call('SREM', P .. 'at:' .. worker, guest)
+    places = select(2, mark_away(guest))
+  end
+  answers[#answers + 1] = places
 end
-redis.call('SREM', P .. 'at:' .. worker, guest)
-local _, places = mark_away(guest)
-return places
+return answers

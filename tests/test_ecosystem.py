@@ -92,6 +92,27 @@ def test_made_secrets_are_good_ones_and_stay(secrets: Path) -> None:
     assert secrets.stat().st_mode & 0o077 == 0
 
 
+def test_secrets_are_made_in_a_folder_that_was_there(tmp_path: Path) -> None:
+    """It is closed to others, and what else lies in it is left as it was."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "another").write_text("mine", encoding="utf-8")
+    (tmp_path / "another").chmod(0o600)
+    told(ECOSYSTEM / "make-secrets", tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "another").stat().st_mode & 0o777 == 0o600
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if path.name != "another"} == {0o644}
+
+
+def test_git_takes_no_secret_from_where_the_pages_have_them_made() -> None:
+    """Wherever in the checkout a README says to make them."""
+    folders = {"ecosystem/secrets"}
+    for path in ECOSYSTEM.rglob("*.md"):
+        folders |= set(re.findall(r"ecosystem/make-secrets (\w+)", path.read_text(encoding="utf-8")))
+    assert "secrets" in folders
+    for folder in folders:
+        told(tool("git"), "check-ignore", "--quiet", f"{folder}/secrets")
+
+
 def test_the_example_for_systemd_makes_settings() -> None:
     """As systemd reads it: a variable a line."""
     lines = (ECOSYSTEM / "systemd" / "env.example").read_text(encoding="utf-8").splitlines()
@@ -100,6 +121,48 @@ def test_the_example_for_systemd_makes_settings() -> None:
     assert settings.trust_forwarded
     assert settings.redis_url
     assert "VISAVIS_PORT" not in given
+
+
+# --------------------------------------------------------------------------- the client, put in place
+
+
+def test_a_new_client_leaves_open_pages_the_parts_they_may_still_ask_for(tmp_path: Path) -> None:
+    """For a week from when they were replaced, however old they were then; what else is no part of it goes at once."""
+    week = 7 * 86400
+
+    def put(index: str, assets: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+        built = tmp_path / "built"
+        shutil.rmtree(built, ignore_errors=True)
+        for name, text in {
+            "index.html": index,
+            **{f"assets/{name}": text for name, text in assets.items()},
+            **more,
+        }.items():
+            (built / name).parent.mkdir(parents=True, exist_ok=True)
+            (built / name).write_text(text, encoding="utf-8")
+        told("bash", "-euo", "pipefail", "-c", f"source scripts/prepare && put_client {built} {tmp_path}/dist")
+        there = [path for path in (tmp_path / "dist").rglob("*") if path.is_file() and path.name != ".assets"]
+        return {str(path.relative_to(tmp_path / "dist")): path.read_text(encoding="utf-8") for path in there}
+
+    def age(seconds: float) -> None:
+        for path in (tmp_path / "dist" / "assets").iterdir():
+            os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+    assert put("1", {"a-1.js": "a1", "same.js": "s"}, {"gone.js": "g"}) == {
+        "index.html": "1",
+        "assets/a-1.js": "a1",
+        "assets/same.js": "s",
+        "gone.js": "g",
+    }
+    # It served for long.
+    age(10 * week)
+    second = put("2", {"a-2.js": "a2", "same.js": "s"}, {})
+    assert second == {"index.html": "2", "assets/a-1.js": "a1", "assets/a-2.js": "a2", "assets/same.js": "s"}
+    age(week - 3600)
+    third = put("3", {"a-3.js": "a3", "same.js": "s"}, {})
+    assert set(third) == {*second, "assets/a-3.js"}
+    age(2 * 86400)
+    assert set(put("3", {"a-3.js": "a3", "same.js": "s"}, {})) == {*third} - {"assets/a-1.js"}
 
 
 # --------------------------------------------------------------------------- systemd

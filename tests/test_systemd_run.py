@@ -116,10 +116,24 @@ async def test_a_backup_is_made_while_workers_serve(machine: Machine) -> None:
     await machine.do("systemctl", "start", "visavis-backup.service")
     [made] = (await machine.do("find", "/var/lib/visavis-backups", "-name", "*.age")).split()
     assert (await machine.do("stat", "-c", "%U %a", made)).split() == ["visavis", "600"]
-    await machine.write("/var/lib/visavis/identity", str(identity))
-    await machine.do("chown", "visavis", "/var/lib/visavis/identity")
-    verify = ("restore", made, "--identity", "/var/lib/visavis/identity", "--verify")
-    await machine.do("/usr/local/sbin/visavis", *verify)
+    # For root alone, the folder as well, and by names that count from there.
+    await machine.write("/etc/private/identity", str(identity))
+    await machine.do("chmod", "700", "/etc/private")
+    await machine.do("install", "-m", "600", made, "/etc/private/made.age")
+    there = "cd /etc/private && exec /usr/local/sbin/visavis"
+    await machine.do("sh", "-c", f"{there} restore made.age --identity identity --verify")
+    await machine.do("install", "-d", "-o", "visavis", "/var/lib/visavis/here")
+    await machine.do(
+        "sh",
+        "-c",
+        f"cd /var/lib/visavis/here && exec /usr/local/sbin/visavis backup mine.age --recipient {identity.to_public()}",
+    )
+    assert (await machine.do("stat", "-c", "%U %a", "/var/lib/visavis/here/mine.age")).split() == ["visavis", "600"]
+    # The rest has no more rights than a worker, wherever it was started.
+    _, said = await machine.run("sh", "-c", f"{there} check --json")
+    hard = int(await machine.do("sh", "-c", "ulimit -H -n"))
+    assert re.search(rf"\b{min(65536, hard)} (open )?files\b", said)
+    assert (await machine.run("sh", "-c", f"{there} evidence save report file made.age --by me"))[0] != 0
     await machine.do("systemctl", "enable", "--now", "visavis-backup.timer")
     assert "visavis-backup.timer" in await machine.do("systemctl", "list-timers")
 

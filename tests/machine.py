@@ -33,7 +33,9 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /opt/python /opt/visavis
 mount --bind $PYTHON_HOME /opt/python
 for part in backend ecosystem tests turn; do mkdir /opt/visavis/$part; mount --bind $ROOT/$part /opt/visavis/$part; done
-mkdir -p /opt/visavis/.venv/bin /opt/visavis/.venv/lib
+mkdir -p /opt/visavis/web/dist /opt/visavis/.venv/bin /opt/visavis/.venv/lib
+cp $ROOT/nginx.conf /opt/visavis
+echo page >/opt/visavis/web/dist/index.html
 mount --bind $PACKAGES /opt/visavis/.venv/lib
 ln -s /opt/python/bin/$PYTHON_NAME /opt/visavis/.venv/bin/python
 ln -s lib /opt/visavis/.venv/lib64

@@ -13,6 +13,7 @@ from pyrage import x25519
 from machine import Machine
 from rig import ROOT, SECRETS, arrive, free_port, meet, missing
 from sharing import Sharer, picture
+from visavis.adapters.certificate import self_signed
 
 VALKEY = """
 [Service]
@@ -136,6 +137,53 @@ async def test_a_backup_is_made_while_workers_serve(machine: Machine) -> None:
     assert (await machine.run("sh", "-c", f"{there} evidence save report file made.age --by me"))[0] != 0
     await machine.do("systemctl", "enable", "--now", "visavis-backup.timer")
     assert "visavis-backup.timer" in await machine.do("systemctl", "list-timers")
+
+
+async def test_nginx_serves_under_a_hardened_unit(machine: Machine, tmp_path: Path) -> None:
+    """With ports, workers and a certificate of this machine's own. A reload refuses a fault, and its log is rotated."""
+    for needed in ("nginx", "curl", "logrotate"):
+        if shutil.which(needed) is None:
+            missing(f"needs {needed}")
+    worker, secure, plain = free_port(), free_port(), free_port()
+    own = "/etc/visavis/nginx/ecosystem/nginx"
+    assert "443" in await machine.do("cat", f"{own}/listen-https.conf")
+    await machine.write(f"{own}/listen-https.conf", f"listen 127.0.0.1:{secure} ssl http2;\n")
+    await machine.write(f"{own}/listen-http.conf", f'listen 127.0.0.1:{plain};\nset $https_port "";\n')
+    workers = (ROOT / "ecosystem" / "nginx" / "workers.conf").read_text(encoding="utf-8")
+    await machine.write(f"{own}/workers.conf", workers.replace("127.0.0.1:3001", f"127.0.0.1:{worker}"))
+    await machine.do("chmod", "-R", "a+r", own)
+    # Again, as with each release: what is the machine's own stays.
+    await machine.do("/opt/visavis/ecosystem/systemd/install")
+    assert str(secure) in await machine.do("cat", f"{own}/listen-https.conf")
+    self_signed(tmp_path / "tls")
+    for name, mode in (("certificate.pem", "644"), ("key.pem", "640")):
+        group = ("-g", "visavis-nginx", "-m", mode)
+        await machine.do("install", *group, str(tmp_path / "tls" / name), f"/etc/visavis/nginx/data/tls/{name}")
+    await machine.do("systemctl", "start", f"visavis@{worker}", "visavis-nginx")
+    ask = ("curl", "--silent", "--fail", "--insecure", "--retry", "20", "--retry-all-errors")
+    assert '"ok":true' in await machine.do(*ask, f"https://127.0.0.1:{secure}/health")
+    assert "page" in await machine.do(*ask, f"https://127.0.0.1:{secure}/")
+    main = int((await machine.do("systemctl", "show", "-P", "MainPID", "visavis-nginx")).strip())
+    said = await machine.do("cat", f"/proc/{main}/status")
+    # To bind ports below 1024, and nothing else.
+    assert re.search(r"^CapEff:\s0+400$", said, re.MULTILINE)
+    assert re.search(r"^Max open files +65536 ", await machine.do("cat", f"/proc/{main}/limits"), re.MULTILINE) or (
+        int(await machine.do("sh", "-c", "ulimit -H -n")) < 65536
+    )
+    await machine.do("systemctl", "reload", "visavis-nginx")
+    await machine.do("sh", "-c", f"echo nonsense >>{own}/workers.conf")
+    assert (await machine.run("systemctl", "reload", "visavis-nginx"))[0] != 0
+    assert '"ok":true' in await machine.do(*ask, f"https://127.0.0.1:{secure}/health")
+    logs = "/var/log/visavis-nginx"
+    await machine.do("logrotate", "--force", "--state", "/var/rotated", "/etc/logrotate.d/visavis-nginx")
+    async with asyncio.timeout(10):
+        while (await machine.run("test", "-e", f"{logs}/access.log"))[0] != 0:
+            await asyncio.sleep(0.05)
+    assert "/health" in await machine.do("cat", f"{logs}/access.log.1")
+    await machine.do(*ask, f"https://127.0.0.1:{secure}/health")
+    assert "/health" in await machine.do("cat", f"{logs}/access.log")
+    await machine.do("systemctl", "stop", "visavis-nginx")
+    assert (await machine.do("systemctl", "show", "-P", "Result", "visavis-nginx")).strip() == "success"
 
 
 async def test_everything_stops_with_the_target(machine: Machine) -> None:

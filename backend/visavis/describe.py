@@ -38,9 +38,24 @@ def _schemas(ref_template: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return list(schemas), components
 
 
+def _shape(schema: Any) -> Any:
+    """The schema without its words. What is described by a text is a remark; a field of that name has a schema."""
+    match schema:
+        case dict():
+            remark = isinstance(schema.get("description"), str)
+            return {key: _shape(value) for key, value in schema.items() if not (remark and key == "description")}
+        case list():
+            return [_shape(one) for one in schema]
+        case _:
+            return schema
+
+
 def contract_hash() -> str:
-    """Twelve hex digits that change whenever anything on the wire does."""
-    _, components = _schemas("{name}")
+    """Twelve hex digits that change whenever anything on the wire does, and not with what is said about it.
+
+    A page with another hash loads itself anew.
+    """
+    components = _shape(_schemas("{name}")[1])
     events = {name: [r.type.__name__, r.reply.__name__] for name, r in REQUESTS.items()}
     pushes = {name: p.__name__ for name, p in PUSHES.items()}
     canonical = json.dumps([components, events, pushes, sorted(ERRORS)], sort_keys=True)

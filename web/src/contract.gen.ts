@@ -1,6 +1,6 @@
 // Written by `python -m visavis contract`. Do not edit.
 
-export const CONTRACT = "87ddc9430d13";
+export const CONTRACT = "bd683c13b0ef";
 export const RULES_VERSION = 1;
 export const MAX_FILE_NAME = 120;
 export const MAX_ICE_SERVERS = 4;

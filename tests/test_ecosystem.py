@@ -19,7 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from rig import ROOT, free_port, missing
+from rig import ROOT, free_port, missing, promtool
 from test_house_rules import text_of
 from visavis import VERSION
 from visavis.adapters import children
@@ -435,10 +435,15 @@ def test_a_container_starts_with_valid_settings(secrets: Path) -> None:
 
 # --------------------------------------------------------------------------- Kubernetes
 
+NOT_KUBERNETES_OWN = {
+    *("kustomization.yaml", "prometheus-adapter.example.yaml"),
+    *("prometheus.example.yaml", "pod-monitor.example.yaml"),
+}
+"""Of which it has no schema."""
 RESOURCES: list[dict[str, Any]] = [
     one
     for path in sorted(KUBERNETES.glob("*.yaml"))
-    if path.name not in ("kustomization.yaml", "prometheus-adapter.example.yaml")
+    if path.name not in NOT_KUBERNETES_OWN
     for one in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 ]
 KINDS: dict[str, dict[str, Any]] = {}
@@ -554,6 +559,29 @@ def test_the_autoscaler_asks_for_a_metric_that_somebody_makes() -> None:
     assert rule["seriesQuery"].startswith(metric["metric"]["name"])
     rules = (ECOSYSTEM / "metrics" / "rules" / "alerts.yml").read_text(encoding="utf-8")
     assert re.search(rf"\b{metric['metric']['name']}\b", rules)
+
+
+def test_prometheus_asks_the_workers_under_the_name_that_rules_go_by(tmp_path: Path) -> None:
+    """By either example: this very pod, port and secret.
+
+    promtool understands the one, but for how pods are found, which Debian's is built without; nobody here the other.
+    """
+    [job] = yaml.safe_load((ECOSYSTEM / "metrics" / "prometheus.yml").read_text())["scrape_configs"]
+    [scrape] = yaml.safe_load((KUBERNETES / "prometheus.example.yaml").read_text())["scrape_configs"]
+    [pods] = scrape.pop("kubernetes_sd_configs")
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [scrape]}))
+    told(promtool(), "check", "config", "--syntax-only", tmp_path / "prometheus.yml")
+    monitor = yaml.safe_load((KUBERNETES / "pod-monitor.example.yaml").read_text())
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    named = [one["replacement"] for one in endpoint["relabelings"] if one["targetLabel"] == "job"]
+    assert [scrape["job_name"]] == named == [job["job_name"]]
+    worker = PODS["visavis-worker"]
+    assert (pods["role"], pods["namespaces"]["names"]) == ("pod", [monitor["metadata"]["namespace"]])
+    assert monitor["metadata"]["namespace"] == KINDS["Deployment"]["visavis-worker"]["metadata"]["namespace"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= worker["metadata"]["labels"].items()
+    assert endpoint["port"] in {port["name"] for port in worker["spec"]["containers"][0]["ports"]}
+    credentials = endpoint["authorization"]["credentials"]
+    assert credentials["key"] in KINDS["Secret"][credentials["name"]]["stringData"]
 
 
 def test_a_pod_starts_with_valid_settings(tmp_path: Path) -> None:

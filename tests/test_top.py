@@ -121,6 +121,24 @@ async def view(three: Service) -> dict[str, Any]:
     return seen
 
 
+async def test_whoever_has_read_enough_hears_no_complaint(three: Service) -> None:
+    """As with `| head -1`: the next line goes nowhere, and that is the end of it."""
+    ours, theirs = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "visavis", "top", "--json"],
+        env=environment(three.valkey.url),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    with os.fdopen(ours) as reader:
+        assert json.loads(await asyncio.to_thread(reader.readline))
+    assert process.stderr is not None
+    complaints = await process.stderr.read()
+    assert (await process.wait(), complaints) == (0, b"")
+
+
 async def test_it_shows_every_worker_and_what_all_of_them_carry(three: Service, people: Crowd) -> None:
     """By their addresses, with the rate at which they take messages, once they were watched for a moment."""
     a, b = await people.arrive(), await people.arrive(three.workers[1].url)

@@ -140,7 +140,9 @@ async def _bring_back(
         async with opened() as read:
             restored = await kept.bring_back(read, checked, _Progress())
     _Progress.end()
-    print(f"Restored. {restored.expired} documents and files had expired by now and were left out.")
+    print(f"Restored: {_told(restored, files=not command.without_files)}.")
+    if restored.expired:
+        print(f"Of these, {restored.expired} had expired by now and were left out.")
     return 0
 
 
@@ -168,9 +170,10 @@ def _passphrase(settings: Settings, *, twice: bool) -> str:
     return given
 
 
-def _told(contents: Contents) -> str:
+def _told(contents: Contents, *, files: bool = True) -> str:
     documents = sum(one.count for one in contents.manifest.documents.values())
-    return f"{documents} documents and {contents.manifest.kept.count} files"
+    kept = contents.manifest.kept.count
+    return f"{documents} documents and {kept} files" if files else f"{documents} documents, without files"
 
 
 def _size(size: float) -> str:

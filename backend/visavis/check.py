@@ -64,6 +64,8 @@ FILES_BESIDES = 500
 CLOCK_SECONDS = 2.0
 SLOW_SECONDS = 0.01
 CERTIFICATE_DAYS = 14
+DEPTH_ZERO_SELF_SIGNED = 18
+"""OpenSSL's number for a certificate whose issuer is its own subject, and whom nobody else vouches for."""
 LEAST_TOKEN = 16
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "lustre", "afs", "fuse.sshfs"}
 EXAMPLE = re.compile(r"change|example|replace|secret|password|sample|insert|12345678|abcdefgh", re.IGNORECASE)
@@ -310,7 +312,7 @@ async def check_redis(site: Site, told: Findings) -> None:
             told.note("No worker has left a sign of life there.", "", "Right before the first start.")
             return
         versions = sorted({share.process.version or "older" for share in workers.values()})
-        told.good(f"{len(workers)} workers live, version {' and '.join(versions)}")
+        told.good(f"{_many(len(workers), 'live worker')}, version {' and '.join(versions)}")
         for share in workers.values():
             if share.process.unwell:
                 told.error(
@@ -788,7 +790,7 @@ async def check_recordings(site: Site, told: Findings) -> None:
         # Said by the check of Redis.
         return
     if recorders:
-        told.good(f"{folder}, and {len(recorders)} recorders live")
+        told.good(f"{folder}, and {_many(len(recorders), 'live recorder')}")
     else:
         told.note(
             "No recorder lives on this Redis.",
@@ -839,6 +841,17 @@ async def _check_way_in(origin: str, http: aiohttp.ClientSession, site: Site, to
             )
             return
     except aiohttp.ClientConnectorCertificateError as error:
+        if _is_here(parts.hostname) and _self_signed(error.certificate_error):
+            told.warning(
+                f"{origin}: its certificate is self-signed; fine for trying out.",
+                "Browsers warn of the page until they are told to trust it.",
+                "For guests, put one from an authority in its place, with the full chain.",
+            )
+            # The rest of the way does not leave this machine, and is looked at without asking who vouches for it.
+            within = aiohttp.ClientTimeout(total=8)
+            async with aiohttp.ClientSession(timeout=within, connector=aiohttp.TCPConnector(ssl=False)) as trusting:
+                await _check_way_in(origin, trusting, site, told)
+            return
         told.error(
             f"{origin}: its certificate is not accepted: {_reason(error.certificate_error)}.",
             "Browsers warn of the page, and do not let it use camera and microphone.",
@@ -1039,6 +1052,11 @@ def _is_here(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _self_signed(error: Exception) -> bool:
+    """Whether the only fault that was found with a certificate is that it vouches for itself."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == DEPTH_ZERO_SELF_SIGNED
 
 
 def _reason(error: BaseException) -> str:

@@ -331,6 +331,10 @@ async def _main(watcher: Watcher, asked: argparse.Namespace) -> int:
         else:
             await _live(watcher, console, stop)
         return 0
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `head` does. Python would try once more, and complain, as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     finally:
         await watcher.close()
 

@@ -480,6 +480,9 @@ async def test_a_passphrase_opens_what_it_closed(house: Callable[..., House], tm
     status, said = await old.run("backup", str(path), VISAVIS_BACKUP_PASSPHRASE="short")
     assert (status, said) == (2, "visavis: A passphrase has at least 12 characters.\n")
     assert not list(tmp_path.glob("backup*"))
+    nowhere = tmp_path / "nowhere"
+    status, said = await old.run("backup", str(nowhere / "backup"), **right)
+    assert (status, said) == (2, f"visavis: there is no folder {nowhere}: make it, or name another\n")
     status, said = await old.run("backup", str(path), **right)
     assert status == 0, said
     assert path.stat().st_mode & 0o777 == 0o600
@@ -542,7 +545,7 @@ async def test_a_terminal_is_asked(house: Callable[..., House], tmp_path: Path, 
     asked["same again: "] = secret
     said = await old.at_terminal(asked, "backup", str(path))
     assert ("10 documents" in said, secret in said) == (True, False)
-    for answer, outcome in {"yes": "nothing was changed", "replace": "Restored."}.items():
+    for answer, outcome in {"yes": "nothing was changed", "replace": "Restored: 10 documents and"}.items():
         assert await new.all() == before
         said = await new.at_terminal(
             {"Passphrase: ": secret, "3 blocks. Type `replace`": answer}, "restore", str(path), "--replace"

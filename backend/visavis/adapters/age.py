@@ -152,6 +152,8 @@ async def opened(path: Path, to: Sequence[x25519.Identity]) -> AsyncIterator[Cal
 
 
 def _begin(path: Path, partial: Path) -> BinaryIO:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it, or name another")
     if path.exists():
         raise FileExistsError(f"{path} is there already: name another file")
     # In a folder that others may write to, a link of theirs must not lead to a file of ours.

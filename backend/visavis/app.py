@@ -222,6 +222,8 @@ class Visavis:
             metrics,
             connections=s.connections_per_address,
             networks=s.addresses_per_network,
+            living=lambda: lobby.workers,
+            connected=state.connected,
         )
         # The same on all workers; changing the first secret begins every count of an address anew.
         sources = Sources(next(iter(keys.values())), trust_forwarded=s.trust_forwarded)

@@ -201,8 +201,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, _about("HTTP requests that carry or watch over files, in a minute, a guest.", ge=1)
     ] = 600
     guests_per_window: Annotated[
-        int, _about("New guests an address (IPv6: its /64) may ask for in ten minutes.", ge=1)
-    ] = 120
+        int,
+        _about(
+            "New guests an address (IPv6: its /64) may ask for in ten minutes, besides browsers that were here before.",
+            ge=1,
+        ),
+    ] = 300
     upload_bytes_per_hour: Annotated[
         int, _about("Bytes of uploads that may be begun from one address in an hour.", ge=1)
     ] = 4_000_000_000

@@ -13,7 +13,7 @@ from topologies import Cluster
 from visavis.adapters.redis import Counters, Keyspace, connect
 from visavis.adapters.valkey import PrivateValkey
 from visavis.core.identity import new_id
-from visavis.core.ports import Count, Present
+from visavis.core.ports import Count, Present, StateUnavailable
 
 WINDOW = 16_000_000
 WIDTH = WINDOW // 16
@@ -160,15 +160,54 @@ async def test_scripts_are_loaded_again_when_redis_forgot_them(keys: Keyspace) -
     assert [answer.left for answer in answers] == [7, *[8] * 49]
 
 
+async def test_what_is_counted_is_not_counted_again_when_its_answer_is_lost(
+    valkey: PrivateValkey, raw: "redis.Redis"
+) -> None:
+    """Whoever asked is told that it is unavailable; nobody pays twice."""
+    lost = 0
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lost
+        far_reader, far_writer = await asyncio.open_unix_connection(valkey.url.removeprefix("unix://"))
+        try:
+            while data := await reader.read(65536):
+                far_writer.write(data)
+                answer = await far_reader.read(65536)
+                if b"v:limit:" in data:
+                    lost += 1
+                    break
+                writer.write(answer)
+        finally:
+            writer.close()
+            far_writer.close()
+
+    name = new_id()
+    await _count_once(connect(valkey.url), new_id())
+    relay = await asyncio.start_server(join, "127.0.0.1", 0)
+    keys = connect(f"redis://127.0.0.1:{relay.sockets[0].getsockname()[1]}")
+    with pytest.raises(StateUnavailable):
+        await _count_once(keys, name)
+    assert lost == 1
+    assert [int(cost) for cost in raw.hgetall(f"v:limit:{name}").values()] == [1]
+    relay.close()
+
+
+async def _count_once(keys: Keyspace, name: str) -> None:
+    try:
+        await Counters(keys, "one").count([Count(name, 1, 10, 60_000)])
+    finally:
+        await keys.aclose()
+
+
 async def test_connections_of_all_workers_add_up_and_a_dead_worker_s_fade(keys: Keyspace) -> None:
     """Each says its own; what was said holds for its time."""
     one, two, three = (Counters(keys, name) for name in ("one", "two", "three"))
     place = new_id()
-    assert await one.present([Present(place, 3)], 60_000) == [0]
-    assert await two.present([Present(place, 4), Present(new_id(), 1)], 300) == [3, 0]
-    assert await three.present([Present(place, 0)], 60_000) == [7]
-    assert await one.present([Present(place, 5)], 60_000) == [4]
+    assert await one.present([Present(place, 3)], 60_000) == [{}]
+    assert await two.present([Present(place, 4), Present(new_id(), 1)], 300) == [{"one": 3}, {}]
+    assert await three.present([Present(place, 0)], 60_000) == [{"one": 3, "two": 4}]
+    assert await one.present([Present(place, 5)], 60_000) == [{"two": 4}]
     await asyncio.sleep(0.301)
-    assert await three.present([Present(place, 0)], 60_000) == [5]
-    assert await one.present([Present(place, 0)], 60_000) == [0]
-    assert await three.present([Present(place, 0)], 60_000) == [0]
+    assert await three.present([Present(place, 0)], 60_000) == [{"one": 5}]
+    assert await one.present([Present(place, 0)], 60_000) == [{}]
+    assert await three.present([Present(place, 0)], 60_000) == [{}]

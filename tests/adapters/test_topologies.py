@@ -331,6 +331,8 @@ async def test_without_a_replica_only_the_cells_of_a_dead_server_are_away(places
         # What cannot be counted stops nobody.
         counted = await Counters(keys, "one").count([Count(new_id(), 1, 1, 60_000) for _ in range(30)])
         assert {said.wait_ms for said in counted} == {0}
+        # Nor is it given back where it was not.
+        assert {said.counted for said in counted} == {True, False}
         await dead.start()
         for cell in theirs:
             await ears.hears(keys.new_id(cell))

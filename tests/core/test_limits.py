@@ -5,19 +5,19 @@ import contextlib
 import itertools
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import pytest
 
 from faults import MortalValkey
 from visavis.adapters.metrics import Metrics
-from visavis.adapters.redis import Counters, connect
+from visavis.adapters.redis import Counters, Keyspace, State, connect
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import Refused
 from visavis.core import limits
-from visavis.core.identity import new_id
+from visavis.core.identity import Guest, new_id, new_profile
 from visavis.core.limits import Limits, Rule, Source, rules
-from visavis.core.ports import StateUnavailable
+from visavis.core.ports import Count, Counted, Present, StateUnavailable
 
 MakeLimits = Callable[..., Limits]
 ALL = rules(
@@ -33,15 +33,57 @@ def somewhere(network: str = "") -> Source:
     return Source(new_id(), network)
 
 
+class Slow(Counters):
+    """Real counters, before whose next word about connections something happens."""
+
+    def __init__(self, keys: Keyspace, worker: str) -> None:
+        super().__init__(keys, worker)
+        self.meanwhile: Callable[[], None] = bool
+        self.asked = 0
+        """Scripts that were run."""
+
+    async def present(self, told: Sequence[Present], kept_ms: int) -> list[dict[str, int]]:
+        self.asked += len(told)
+        happens, self.meanwhile = self.meanwhile, bool
+        answer = await super().present(told, kept_ms)
+        happens()
+        return answer
+
+    async def enter(
+        self, asked: Sequence[Count], told: Sequence[Present], kept_ms: int
+    ) -> tuple[list[Counted], list[dict[str, int]]]:
+        self.asked += len(asked) + len(told)
+        return await super().enter(asked, told, kept_ms)
+
+
+def state_of(keys: Keyspace, worker: str) -> State:
+    return State(keys, worker, session_ms=60_000, lease_ms=60_000, recent_ms=1000)
+
+
 @pytest.fixture
 async def worker(valkey: PrivateValkey) -> AsyncIterator[MakeLimits]:
-    """Makes workers' limits, which settle when the test says."""
+    """Makes workers' limits, which settle when the test says; all workers live, if it does not say who does."""
     clients = []
 
-    def make(url: str = "", rules: dict[str, Rule] = ALL) -> Limits:
+    def make(
+        url: str = "",
+        rules: dict[str, Rule] = ALL,
+        name: str = "",
+        living: Collection[str] = (),
+        connections: int = 3,
+    ) -> Limits:
         client = connect(url or valkey.url)
         clients.append(client)
-        return Limits(Counters(client, new_id()), rules, Metrics(), connections=3, networks=2)
+        name = name or new_id()
+        return Limits(
+            Slow(client, name),
+            rules,
+            Metrics(),
+            connections=connections,
+            networks=2,
+            living=lambda: living,
+            connected=state_of(client, name).connected,
+        )
 
     yield make
     for client in clients:
@@ -134,7 +176,7 @@ async def test_a_message_asks_redis_nothing(worker: MakeLimits) -> None:
     one = worker("unix:///nowhere")
     assert await spent(one, new_id(), somewhere(), 3) == 3
     with pytest.raises(StateUnavailable):
-        await one.settle()
+        await one.settle(everything=True)
 
 
 async def test_a_guest_who_connects_elsewhere_has_what_was_left(worker: MakeLimits) -> None:
@@ -156,8 +198,12 @@ async def test_a_guest_who_connects_elsewhere_has_what_was_left(worker: MakeLimi
     assert await spent(two, other, there, 5) == 5
 
 
-async def test_an_address_has_so_many_connections_on_all_workers_together(worker: MakeLimits) -> None:
+async def test_an_address_has_so_many_connections_on_all_workers_together(
+    worker: MakeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever hangs up makes room; a network has more, but not for ever more addresses."""
+    # Of so small a limit, even one is told.
+    monkeypatch.setattr(limits, "QUIET", 100)
     one, two = worker(), worker()
     network = new_id()
     here, there, further = somewhere(network), somewhere(network), somewhere(network)
@@ -184,6 +230,114 @@ async def test_an_address_has_so_many_connections_on_all_workers_together(worker
         # The network is full again, though the address is not.
         await three.enter(new_id(), further)
     assert refused.value.code == "address_full"
+
+
+async def test_the_word_of_a_worker_that_is_gone_locks_nobody_out(worker: MakeLimits) -> None:
+    """It stands for a while yet; but whoever it is about comes back now."""
+    gone, here = worker(name="gone"), somewhere()
+    for _ in range(3):
+        await gone.enter(new_id(), here)
+    with pytest.raises(Refused):
+        await worker(living=("gone", "lives")).enter(new_id(), here)
+    lives = worker(name="lives", living=("lives",))
+    for _ in range(3):
+        await lives.enter(new_id(), here)
+    with pytest.raises(Refused):
+        await lives.enter(new_id(), here)
+
+
+async def test_whoever_is_connected_already_is_not_one_more(worker: MakeLimits, valkey: PrivateValkey) -> None:
+    """A hand-over, or a worker's end that nobody has noticed: one for one, up to twice as many and no further."""
+    before, after, here = worker(), worker(), somewhere()
+    keys = connect(valkey.url)
+    state, guests = state_of(keys, "before"), [Guest(new_id(), new_id(), new_profile()) for _ in range(4)]
+    for guest in guests[:3]:
+        await before.enter(guest.id, here)
+    for guest in guests:
+        await state.connect(guest, None)
+    with pytest.raises(Refused):
+        await after.enter(new_id(), here)
+    for guest in guests[:3]:
+        # Also at once after somebody was refused.
+        await after.enter(guest.id, here)
+    with pytest.raises(Refused):
+        await after.enter(guests[3].id, here)
+    await keys.aclose()
+
+
+async def test_whoever_leaves_while_connections_are_told_is_told_too(worker: MakeLimits) -> None:
+    """Else the address would stay full for nobody, until the word runs out."""
+    one, two, here = worker(), worker(), somewhere()
+    for _ in range(3):
+        await one.enter(new_id(), here)
+    one.leave(here)
+    counters = one._counters
+    assert isinstance(counters, Slow)
+
+    def all_leave() -> None:
+        one.leave(here)
+        one.leave(here)
+
+    counters.meanwhile = all_leave
+    await one.settle()
+    await one.settle()
+    for _ in range(3):
+        await two.enter(new_id(), here)
+
+
+async def test_few_connections_are_no_news(worker: MakeLimits) -> None:
+    """One round trip lets somebody in, and their address is not spoken of; it is in time for the limit to hold."""
+    roomy = {**ALL, "handshakes": Rule("handshakes", 1, 60_000, 0, 1000, 0)}
+    here = somewhere()
+    names = ("one", "two", "three")
+    one, two, three = (worker(rules=roomy, name=name, living=names, connections=40) for name in names)
+    counters = one._counters
+    assert isinstance(counters, Slow)
+    for _ in range(3):
+        await one.enter(new_id(), here)
+        await one.settle()
+    # A handshake, and what the guest had spent elsewhere.
+    assert counters.asked == 3 * 2
+    for _ in range(3):
+        one.leave(here)
+    await one.settle()
+    assert counters.asked == 3 * 2
+    let_in = 0
+    for each in (one, two) * 40:
+        with contextlib.suppress(Refused):
+            await each.enter(new_id(), here)
+            let_in += 1
+    assert let_in == 40
+    for _ in range(let_in // 2):
+        one.leave(here)
+    await one.settle()
+    for _ in range(let_in // 2):
+        await three.enter(new_id(), here)
+
+
+async def test_settling_costs_little_at_human_speed(worker: MakeLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a share at a time, for the guest and the address; and what is left over does not stay for ever."""
+    one, guest, here = worker(), new_id(), somewhere()
+    counters = one._counters
+    assert isinstance(counters, Slow)
+    for _ in range(11):
+        one.spend("requests", 1, guest, here)
+        await one.settle()
+    assert counters.asked == 2 * 2
+    monkeypatch.setattr(limits, "HOLD", 0.0)
+    await one.settle()
+    assert counters.asked == 3 * 2
+
+
+async def test_whoever_has_little_left_spends_no_more_than_that(worker: MakeLimits) -> None:
+    """What was learnt is kept until the counters say otherwise."""
+    one, two, guest, here = worker(), worker(), new_id(), somewhere()
+    for _ in range(5):
+        await spent(one, guest, here, 5)
+        await one.settle()
+    await two.enter(guest, somewhere())
+    await two.settle()
+    assert await spent(two, guest, somewhere(), 20) == 5
 
 
 async def test_connecting_too_often_is_refused(worker: MakeLimits) -> None:
@@ -213,8 +367,9 @@ async def test_while_redis_is_away_each_worker_guards_what_needs_none(worker: Ma
             await one.enter(guest, here)
         assert await taken([one], "api", here, guest) == 6
         assert await taken([one], "reports", here, guest) == 3
+        one.spend("requests", 1, guest, here)
         with pytest.raises(StateUnavailable):
-            await one.settle()
+            await one.settle(everything=True)
         # Beyond every limit: what one connection may is all that holds, and the gateway sees to it.
         assert await spent(one, guest, here, 1000) == 1000
         await mortal.start()
@@ -260,7 +415,7 @@ async def test_a_flood_of_addresses_fills_no_memory(
     assert one.remembered <= 1000
     assert (after - before) / 1000 * most < 20_000_000
     if not away:
-        # Whom nobody has heard of for a second is forgotten.
+        # So many are told at once, and forgotten.
         await one.settle()
         await one.settle()
         assert one.remembered == 0

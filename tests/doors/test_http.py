@@ -164,6 +164,20 @@ async def test_new_guests_of_one_address_are_limited(worker_with: WorkerWith) ->
         assert [(await enter(trusting, GROWN, headers=one)).status for one in forwarded] == [201, 201, 201, 429]
 
 
+async def test_only_who_comes_for_the_first_time_counts_as_new(worker_with: WorkerWith) -> None:
+    """Neither what was refused, nor a browser that was here before: a class that reloads is no crowd."""
+    strict = await worker_with(VISAVIS_GUESTS_PER_WINDOW="2", VISAVIS_TRUST_FORWARDED="true")
+    headers = {"X-Forwarded-For": "203.0.113.77"}
+    for wrong in ({}, {"birthDate": "nonsense"}, {**GROWN, "rules": 0}, b"{"):
+        assert (await enter(strict, wrong, headers=headers)).status < 429
+    first = await enter(strict, GROWN, headers=headers)
+    for _ in range(3):
+        again = await enter(strict, {"device": first.body["device"]}, headers=headers)
+        assert again.status == 201
+    forged = {**GROWN, "device": first.body["device"][:-2] + "xx"}
+    assert [(await enter(strict, one, headers=headers)).status for one in (forged, GROWN)] == [201, 429]
+
+
 # --------------------------------------------------------------------------- asking
 
 

@@ -171,6 +171,9 @@ class Keyspace:
 
         Raises StateUnavailable, StateFull.
         """
+        return await self._run(script, key, args, once=False)
+
+    async def _run(self, script: str, key: str, args: Sequence[str | int | bytes], *, once: bool) -> Any:
         text, name = self._scripts[script]
 
         async def call(node: "redis.Redis") -> Any:
@@ -179,28 +182,27 @@ class Keyspace:
             except NoScriptError:
                 return await node.eval(text, 1, key, *args)
 
-        return await self.ask(key, call)
+        return await self.ask(key, call, once=once)
 
-    async def run_each(self, script: str, calls: Sequence[tuple[str, Sequence[str | int]]]) -> list[Any]:
-        """Run a script with each of these only keys and its arguments: one round trip to each server that has some.
+    async def run_each(self, calls: Sequence[tuple[str, str, Sequence[str | int]]], *, once: bool) -> list[Any]:
+        """Run scripts, each with its only key and its arguments: one round trip to each server that has some.
 
-        None is the answer of a server that is away while others answer. Raises StateUnavailable, StateFull.
+        None is the answer of a server that is away while others answer. With `once`, nothing is tried again that may
+        have been done. Raises StateUnavailable, StateFull.
         """
-        _, name = self._scripts[script]
         answers: list[Any] = [None] * len(calls)
 
         async def run(some: list[int]) -> None:
             async def call(node: "redis.Redis") -> list[Any]:
                 async with node.pipeline(transaction=False) as batch:
                     for n in some:
-                        key, args = calls[n]
-                        batch.evalsha(name, 1, key, *args)
+                        script, key, args = calls[n]
+                        batch.evalsha(self._scripts[script][1], 1, key, *args)
                     return await batch.execute(raise_on_error=False)
 
-            for n, answer in zip(some, await self.ask(calls[some[0]][0], call), strict=True):
-                key, args = calls[n]
+            for n, answer in zip(some, await self.ask(calls[some[0]][1], call, once=once), strict=True):
                 # Where the script is not known, or the key no longer is: nothing was done, and `run` knows what to do.
-                answers[n] = await self.run(script, key, *args) if isinstance(answer, RedisError) else answer
+                answers[n] = await self._run(*calls[n], once=once) if isinstance(answer, RedisError) else answer
 
         async def run_soon(some: list[int]) -> None:
             try:
@@ -209,7 +211,7 @@ class Keyspace:
             except TimeoutError:
                 raise StateUnavailable("it takes too long") from None
 
-        parts = await self._servers.together([key for key, _ in calls])
+        parts = await self._servers.together([key for _, key, _ in calls])
         for failed in await asyncio.gather(*map(run_soon, parts), return_exceptions=True):
             if failed is not None and (isinstance(failed, StateFull) or not self._others_answer(failed)):
                 raise failed
@@ -220,11 +222,14 @@ class Keyspace:
         of_late = time.monotonic() - self._answered < OF_LATE
         return isinstance(failed, StateUnavailable) and self.cells > 1 and of_late
 
-    async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]]) -> Any:
-        """What a command about this key, and others with its hash tag, gives. Raises StateUnavailable, StateFull."""
+    async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]], *, once: bool = False) -> Any:
+        """What a command about this key, and others with its hash tag, gives. Raises StateUnavailable, StateFull.
+
+        With `once`, it is not tried again if it may have been carried out.
+        """
         began = time.monotonic()
         try:
-            answer = await self._servers.ask(key, command)
+            answer = await self._servers.ask(key, command, once=once)
         except StateFull:
             self._full.n += 1
             raise
@@ -364,6 +369,10 @@ class State:
         return Connected(
             epoch, before.decode(), _record.decode(record) if record else None, _workers(places), version, call
         )
+
+    async def connected(self, guest: str) -> bool:
+        key = f"{self._keys.of(guest)}guest:{guest}"
+        return bool(await self._keys.ask(key, lambda node: node.hget(key, "worker")))
 
     async def disconnect(self, guests: Sequence[tuple[str, int]]) -> list[Workers | None]:
         if not guests:
@@ -531,17 +540,35 @@ class Counters:
         self._worker = worker
 
     async def count(self, asked: Sequence[Count]) -> list[Counted]:
-        calls = [(f"v:limit:{one.name}", (one.cost, one.most, one.window_ms, one.how)) for one in asked]
-        found = await self._keys.run_each("count", calls)
-        # Not counted where the server is away, or it would stop the guests of all others as well.
-        return [
-            Counted(0, one.most) if answer is None else Counted(int(answer[0]), int(answer[1]))
-            for one, answer in zip(asked, found, strict=True)
-        ]
+        return (await self.enter(asked, (), 0))[0]
 
-    async def present(self, told: Sequence[Present], kept_ms: int) -> list[int]:
-        calls = [(f"v:present:{one.place}", (self._worker, one.connections, kept_ms)) for one in told]
-        return [int(others or 0) for others in await self._keys.run_each("present", calls)]
+    async def present(self, told: Sequence[Present], kept_ms: int) -> list[dict[str, int]]:
+        answers = await self._keys.run_each(self._presences(told, kept_ms), once=False)
+        return [_by_worker(answer) for answer in answers]
+
+    async def enter(
+        self, asked: Sequence[Count], told: Sequence[Present], kept_ms: int
+    ) -> tuple[list[Counted], list[dict[str, int]]]:
+        calls: list[tuple[str, str, Sequence[str | int]]] = [
+            ("count", f"v:limit:{one.name}", (one.cost, one.most, one.window_ms, one.how)) for one in asked
+        ]
+        # Once: an answer that got lost does not make anybody pay twice.
+        answers = await self._keys.run_each(calls + self._presences(told, kept_ms), once=True)
+        # Not counted where the server is away, or it would stop the guests of all others as well.
+        counted = [
+            Counted(0, one.most, counted=False) if answer is None else Counted(int(answer[0]), int(answer[1]))
+            for one, answer in zip(asked, answers, strict=False)
+        ]
+        return counted, [_by_worker(answer) for answer in answers[len(asked) :]]
+
+    def _presences(self, told: Sequence[Present], kept_ms: int) -> list[tuple[str, str, Sequence[str | int]]]:
+        return [("present", f"v:present:{one.place}", (self._worker, one.connections, kept_ms)) for one in told]
+
+
+def _by_worker(answer: Sequence[Any] | None) -> dict[str, int]:
+    """Connections by worker, as a flat list has them; none where the server is away."""
+    flat = answer or ()
+    return {worker.decode(): int(said) for worker, said in zip(flat[::2], flat[1::2], strict=True)}
 
 
 class DirectedBus:

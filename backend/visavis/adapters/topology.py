@@ -53,6 +53,8 @@ FORMS = "redis, rediss or unix, redis+sentinel or rediss+sentinel, redis+cluster
 Address = tuple[str, int]
 _PASSING = (redis.ConnectionError, redis.TimeoutError, ReadOnlyError, ClusterDownError, MovedError, OSError)
 """What another server, or the same one a little later, may do better."""
+_NOT_DONE = (ReadOnlyError, ClusterDownError, MovedError)
+"""Those of them by which a server says that it did nothing."""
 
 
 class _Directory(Protocol):
@@ -79,9 +81,15 @@ class Servers:
         only: "redis.Redis | None",
         directory: _Directory | None = None,
         client_of: Callable[[Address], "redis.Redis"] | None = None,
+        *,
+        once: "redis.Redis | None" = None,
     ) -> None:
-        """Either one for all keys, or those of a directory, with a way to make clients of them."""
+        """Either one for all keys, or those of a directory, with a way to make clients of them.
+
+        `once` is a client of the only one that tries nothing again.
+        """
         self._only = only
+        self._once = once or only
         self._directory = directory
         self._client_of = client_of
         self._clients: dict[Address, redis.Redis] = {}
@@ -122,18 +130,20 @@ class Servers:
         if self._directory is not None and asyncio.get_running_loop().time() - self._looked > LOOK_LEAST:
             await asyncio.shield(self._look())
 
-    async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]]) -> Any:
+    async def ask(self, key: str, command: Callable[["redis.Redis"], Awaitable[Any]], *, once: bool = False) -> Any:
         """What the command, which concerns this key and others with its hash tag, gives on the server that has it.
 
-        Raises StateUnavailable, also if it may have been carried out; StateFull if the server has no memory left.
+        With `once`, what may have been carried out is not tried again. Raises StateUnavailable, also if it may have
+        been carried out; StateFull if the server has no memory left.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
         pauses = iter(PAUSES)
-        passing = _PASSING if self._directory is not None else (ReadOnlyError,)
+        passing = (ReadOnlyError,) if self._directory is None else _NOT_DONE if once else _PASSING
         while True:
             try:
-                return await command(await self.owner(key))
+                owner = await self.owner(key)
+                return await command(self._once if once and self._once is not None else owner)
             except OutOfMemoryError as error:
                 raise StateFull from error
             except (RedisError, OSError, TimeoutError) as error:
@@ -146,9 +156,10 @@ class Servers:
         """After this error, and so many seconds, find out where to ask next."""
         await asyncio.sleep(pause)
         if self._directory is None:
-            if isinstance(error, ReadOnlyError) and self._only is not None:
+            if isinstance(error, ReadOnlyError):
                 # A name or a proxy may lead to another primary by now, but only a new connection does.
-                await self._only.connection_pool.disconnect(inuse_connections=False)
+                for one in filter(None, (self._only, self._once)):
+                    await one.connection_pool.disconnect(inuse_connections=False)
         elif isinstance(error, MovedError) and error.host:
             self._directory.moved(error)
         else:
@@ -160,8 +171,9 @@ class Servers:
             # So that its answer changes nothing any more.
             await tasks.end([self._looking])
         await asyncio.gather(*self._closing)
-        if self._only is not None:
-            await self._only.aclose()
+        for only in (self._only, self._once):
+            if only is not None:
+                await only.aclose()
         if self._directory is not None:
             await self._directory.aclose()
         for one in self._clients.values():
@@ -348,7 +360,7 @@ def servers(url: str, listeners: int) -> Servers:
     scheme, _, rest = url.partition("://")
     if scheme in ("redis", "rediss", "unix"):
         _checked(url)
-        return Servers(client(url, retries=2, connections=connections))
+        return Servers(client(url, retries=2, connections=connections), once=client(url, retries=0))
     transport, _, kind = scheme.partition("+")
     if transport not in ("redis", "rediss") or kind not in ("sentinel", "cluster"):
         raise ValueError(f"begin it with {FORMS}, then ://")

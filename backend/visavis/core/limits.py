@@ -2,8 +2,9 @@
 
 Hides two ways of counting. What asks Redis anyway, or comes seldom, is *taken*: the shared counters are asked first,
 and the limit holds to the last one. What must not wait for Redis is *spent*: counted on this worker and told to the
-counters once a second, which say who is over. Until they answer, a worker lets through no more than a tenth of a limit
-and the request that passes it, so that together workers overshoot by no more than that each.
+counters later, which say who is over. Until they answer, a worker lets through no more than a tenth of a limit and the
+request that passes it, so that together workers overshoot by no more than that each. It tells them once half of that
+is used, and whatever is older than HOLD.
 
 A limit is so many in any stretch of time of its length: the window slides. Nothing here looks at a wall clock; times
 are Redis's, and waits are counted on the worker's steady clock. What is remembered is bounded, however many ask.
@@ -13,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -26,7 +27,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SETTLE = 1.0
-"""Seconds between settlements with the shared counters."""
+"""Seconds between looks at what is to be settled with the shared counters."""
+HOLD = 10.0
+"""Seconds for which little is kept back, and what was learnt is remembered."""
 ANSWERED = 0.1
 """Seconds that a settlement takes, as a rule."""
 SHARE = 10
@@ -37,6 +40,8 @@ BATCH = 500
 """Counters asked in one call."""
 REMEMBERED = 20_000
 """Names a worker counts for at once; whoever comes on top has the guard of the connection alone."""
+QUIET = 4
+"""Workers together do not say where this part of the connections comes from that a place may have."""
 PRESENT_SECONDS = 30.0
 """Between two times that a worker says how many connections it has from where."""
 PRESENT_KEPT_MS = 75_000
@@ -134,48 +139,96 @@ class Bucket:
 class _Tab:
     """What this worker knows of one counter."""
 
-    __slots__ = ("rule", "most", "unsettled", "under_way", "left", "until")
+    __slots__ = ("rule", "most", "unsettled", "since", "under_way", "left", "learnt_at", "until")
 
     def __init__(self, rule: Rule, most: int) -> None:
         self.rule = rule
         self.most = most
         self.unsettled = 0
+        self.since = 0.0
+        """On the steady clock, as all times: when the oldest of what is unsettled was spent."""
         self.under_way = 0
         """Told to the counters, which have not answered yet."""
         self.left = most
         """As the counters last said."""
+        self.learnt_at = 0.0
         self.until = 0.0
-        """On the steady clock: nothing is left before."""
+        """Nothing is left before."""
+
+    @property
+    def share(self) -> int:
+        """What may be let through before the counters have answered, if that much is left."""
+        return max(self.most // SHARE, min(self.most, LEAST_SHARE * self.rule.unit))
 
     @property
     def room(self) -> int:
         """What may still be let through before the counters have answered."""
-        share = max(self.most // SHARE, min(self.most, LEAST_SHARE * self.rule.unit))
-        return min(self.left, share) - self.unsettled - self.under_way
+        return min(self.left, self.share) - self.unsettled - self.under_way
+
+    def spend(self, cost: int, now: float) -> None:
+        """Something was done."""
+        if not self.unsettled:
+            self.since = now
+        self.unsettled += cost
+
+    def due(self, now: float) -> bool:
+        """Whether the counters should hear of it now."""
+        much = 2 * self.unsettled >= min(self.left, self.share)
+        return self.unsettled > 0 and (much or now - self.since >= HOLD)
 
     def learn(self, answer: Counted, now: float) -> None:
         """What the counters said."""
         self.left = answer.left
+        self.learnt_at = now
         self.until = now + answer.wait_ms / 1000 if answer.wait_ms else 0.0
+
+    def open(self, now: float) -> bool:
+        """Whether the time is over in which nothing was left. How much is now, the counters say again."""
+        if self.until > now:
+            return False
+        if self.until:
+            self.until, self.left = 0.0, self.most
+        return True
+
+    def worth_keeping(self, now: float) -> bool:
+        """Whether it says more than a new one would."""
+        scarce = self.left < self.share and now - self.learnt_at < HOLD
+        return self.unsettled > 0 or self.under_way > 0 or self.until > now or scarce
 
 
 class Limits:
     """The limits of this service, on one worker. A refusal is `rate_limited`, and says when it goes on."""
 
     def __init__(
-        self, counters: Counters, rules: Mapping[str, Rule], meter: Meter, *, connections: int, networks: int
+        self,
+        counters: Counters,
+        rules: Mapping[str, Rule],
+        meter: Meter,
+        *,
+        connections: int,
+        networks: int,
+        living: Callable[[], Collection[str]],
+        connected: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """`connections` is what one address may have at once; a network may have `networks` times as many."""
+        """`connections` is what one address may have at once; a network may have `networks` times as many.
+
+        `living` are the workers that hold a lease, as of the last beat; `connected` asks whether a guest has a
+        connection already, which this one takes the place of.
+        """
         self._counters = counters
         self._rules = rules
         self._meter = meter
         self._connections = (connections, connections * networks)
+        self._living = living
+        self._connected = connected
         self._tabs: dict[str, _Tab] = {}
         self._guards: dict[str, Bucket] = {}
         self._here: dict[str, int] = {}
         """Connections to this worker, by the name of their address or network."""
         self._untold: set[str] = set()
         """Names whose number of connections here the counters may not know."""
+        self._told: set[str] = set()
+        """Names of which they may have one."""
         self._told_all = 0.0
         self._away_until = 0.0
         self._settled_at = 0.0
@@ -196,7 +249,7 @@ class Limits:
         await tasks.end(self._tasks)
         with contextlib.suppress(StateUnavailable, TimeoutError):
             async with asyncio.timeout(LAST_WORD):
-                await self.settle()
+                await self.settle(everything=True)
 
     # ------------------------------------------------------------------ taken: asked first, exact
 
@@ -236,7 +289,8 @@ class Limits:
                 self._meter.count("limits_reached", limit=rule.name)
                 if answer.left == 0:
                     self._wait(count.name, rule, count.most, answer.wait_ms)
-        await self._give_back([count for count, answer in zip(asked, answers, strict=True) if not answer.wait_ms])
+        done = [count for count, answer in zip(asked, answers, strict=True) if answer.counted and not answer.wait_ms]
+        await self._give_back(done)
         raise Refused("rate_limited", retryInMs=wait_ms)
 
     async def _give_back(self, counts: Sequence[Count]) -> None:
@@ -256,26 +310,32 @@ class Limits:
             if wait_ms := guard.take(count.cost):
                 raise Refused("rate_limited", retryInMs=wait_ms)
 
-    # ------------------------------------------------------------------ spent: counted here, settled once a second
+    # ------------------------------------------------------------------ spent: counted here, settled later
 
     def spend(self, name: str, cost: float, guest: str, source: Source) -> None:
         """Count something without waiting for anybody. Raises Refused."""
         now = time.monotonic()
         tabs = [self._tab(key, rule, most) for rule, key, most in self._counted(name, guest, source)]
         for tab in filter(None, tabs):
-            if tab.until > now:
+            if not tab.open(now):
                 self._meter.count("limits_reached", limit=tab.rule.name)
                 raise Refused("rate_limited", retryInMs=_ms(tab.until - now))
             if tab.room <= 0 and now >= self._away_until:
                 self._meter.count("limits_reached", limit=tab.rule.name)
                 raise Refused("rate_limited", retryInMs=_ms(max(ANSWERED, self._settled_at + SETTLE + ANSWERED - now)))
         for tab in filter(None, tabs):
-            tab.unsettled += round(cost * tab.rule.unit)
+            tab.spend(round(cost * tab.rule.unit), now)
 
-    async def settle(self) -> None:
-        """Tell the counters what was spent and who is connected, and learn who is over. Raises StateUnavailable."""
+    async def settle(self, *, everything: bool = False) -> None:
+        """Tell the counters what was spent and who is connected, and learn who is over. Raises StateUnavailable.
+
+        That is what is due, or `everything`.
+        """
+        now = time.monotonic()
+        # Of so many, none is worth remembering for long.
+        everything = everything or len(self._tabs) > REMEMBERED // 2
         try:
-            spent = [(key, tab) for key, tab in self._tabs.items() if tab.unsettled]
+            spent = [(key, tab) for key, tab in self._tabs.items() if tab.due(now) or (everything and tab.unsettled)]
             for some in _batches(spent):
                 await self._settle(some)
             await self._tell_present()
@@ -285,7 +345,7 @@ class Limits:
         finally:
             self._settled_at = now = time.monotonic()
             # Whoever is idle is forgotten: what the counters know of them comes with the next settlement.
-            self._tabs = {k: t for k, t in self._tabs.items() if t.unsettled or t.under_way or t.until > now}
+            self._tabs = {key: tab for key, tab in self._tabs.items() if tab.worth_keeping(now)}
         self._away_until = 0.0
         self._guards.clear()
 
@@ -322,20 +382,21 @@ class Limits:
         (rate_limited, address_full), StateUnavailable; unless it does, `leave` has to follow.
         """
         self._refuse_who_waits(key for _, key, _ in self._counted("handshakes", "", source))
-        places = list(zip(_places(source), self._connections, strict=False))
+        places = list(_places(source))
         now = time.monotonic()
-        if any(tab.until > now for place, _ in places if (tab := self._tabs.get(_full(place)))):
+        full = any(tab.until > now for place in places if (tab := self._tabs.get(_full(place))))
+        if full and not await self._connected(guest):
             raise Refused("address_full", retryInMs=COME_BACK_MS)
-        for place, _ in places:
+        for place in places:
             self._here[place] = self._here.get(place, 0) + 1
         try:
-            await self._introduce(guest, source)
-            present = [Present(place, self._here[place]) for place, _ in places]
-            elsewhere = await self._counters.present(present, PRESENT_KEPT_MS)
-            for (place, most), others in zip(places, elsewhere, strict=True):
-                if self._here[place] + others > most:
+            for place, others in (await self._introduce(guest, source)).items():
+                most, all_ = self._most(place), self._here[place] + others
+                # Whoever is counted already, perhaps on a worker that is gone, is not one more. Twice as many are
+                # still too many: guests who come from elsewhere are counted there.
+                if all_ > most and (all_ > 2 * most or not await self._connected(guest)):
                     self._meter.count("limits_reached", limit="connections")
-                    # A crowd at the door asks Redis once a second, not once each.
+                    # A crowd at the door has it counted once a second, not once each.
                     self._wait(_full(place), self._rules["handshakes"], most, int(SETTLE * 1000))
                     raise Refused("address_full", retryInMs=COME_BACK_MS)
         except BaseException as error:
@@ -346,21 +407,32 @@ class Limits:
                     await self._tell_present()
             raise
 
-    async def _introduce(self, guest: str, source: Source) -> None:
-        """Count a handshake, and learn what was spent elsewhere."""
+    async def _introduce(self, guest: str, source: Source) -> dict[str, int]:
+        """Count a handshake, learn what the guest spent elsewhere, and say who is here, in one round trip.
+
+        Gives what other workers have, of those places where it might matter.
+        """
         handshakes = list(self._counted("handshakes", "", source))
-        spent = list(self._counted("requests", guest, source))
-        answers = await self._counters.count(
-            [Count(key, 1, most, rule.window_ms) for rule, key, most in handshakes]
-            + [Count(key, 0, most, rule.window_ms, "add") for rule, key, most in spent]
-        )
+        # Only the guest's own: an address that is over is found out about soon enough.
+        spent = list(self._counted("requests", guest, NOWHERE))
+        asked = [Count(key, 1, most, rule.window_ms) for rule, key, most in handshakes]
+        asked += [Count(key, 0, most, rule.window_ms, "add") for rule, key, most in spent]
+        told = [Present(place, said) for place in _places(source) if (said := self._word(place))]
+        # Before it is known, as it may be heard without an answer.
+        self._told.update(one.place for one in told)
+        answers, others = await self._counters.enter(asked, told, PRESENT_KEPT_MS)
+        self._has_been_told(told)
         now = time.monotonic()
         for (rule, key, most), answer in zip(handshakes + spent, answers, strict=True):
-            if (tab := self._tab(key, rule, most)) is not None:
+            # Whoever has plenty left needs no tab before spending something.
+            if (answer.wait_ms or rule.name == "requests") and (tab := self._tab(key, rule, most)) is not None:
                 tab.learn(answer, now)
+                if not tab.worth_keeping(now):
+                    del self._tabs[key]
         if wait_ms := max((answer.wait_ms for answer in answers[: len(handshakes)]), default=0):
             self._meter.count("limits_reached", limit="handshakes")
             raise Refused("rate_limited", retryInMs=wait_ms)
+        return {one.place: self._alive(words) for one, words in zip(told, others, strict=True)}
 
     def leave(self, source: Source) -> None:
         """A connection that had entered is gone."""
@@ -368,20 +440,49 @@ class Limits:
             left = self._here.pop(place, 1) - 1
             if left:
                 self._here[place] = left
-            if len(self._untold) < REMEMBERED:
+            if place in self._told and len(self._untold) < REMEMBERED:
                 # The others' word runs out by itself.
                 self._untold.add(place)
 
     async def _tell_present(self) -> None:
         now = time.monotonic()
         everybody = now - self._told_all >= PRESENT_SECONDS
-        untold = sorted({*self._untold, *self._here} if everybody else self._untold)
-        for some in _batches(untold):
-            present = [Present(place, self._here.get(place, 0)) for place in some]
-            await _soon(self._counters.present(present, PRESENT_KEPT_MS))
+        loud = {place for place in self._here if self._word(place)} if everybody else set()
+        for some in _batches(sorted({*self._untold, *loud, *(self._told if everybody else ())})):
+            # Before they are told: who leaves meanwhile is told the next time.
             self._untold.difference_update(some)
+            present = [Present(place, self._word(place)) for place in some]
+            self._told.update(one.place for one in present if one.connections)
+            try:
+                await _soon(self._counters.present(present, PRESENT_KEPT_MS))
+            except BaseException:
+                self._untold.update(some)
+                raise
+            self._has_been_told(present)
         if everybody:
             self._told_all = now
+
+    def _has_been_told(self, told: Iterable[Present]) -> None:
+        for place, said in ((one.place, one.connections) for one in told):
+            if self._word(place) != said:
+                # It may be heard after what was said since.
+                self._untold.add(place)
+            elif not said and place not in self._untold:
+                self._told.discard(place)
+
+    def _word(self, place: str) -> int:
+        """What is said of a place: nothing of few connections, as most have."""
+        here = self._here.get(place, 0)
+        return here if here > self._most(place) // (QUIET * max(1, len(self._living()))) else 0
+
+    def _most(self, place: str) -> int:
+        """Connections it may have."""
+        return self._connections[place.startswith("network:")]
+
+    def _alive(self, words: Mapping[str, int]) -> int:
+        """The sum without those of workers that are gone: their guests are those who come back now."""
+        living = self._living()
+        return sum(said for worker, said in words.items() if not living or worker in living)
 
     # ------------------------------------------------------------------ names
 

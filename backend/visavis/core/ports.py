@@ -276,6 +276,9 @@ class Seats(Protocol):
     async def connect(self, guest: Guest, claim: Record | None) -> Connected:
         """The guest is here now; the newest connection wins. A claim restores a seat that Redis lost."""
 
+    async def connected(self, guest: str) -> bool:
+        """Whether the guest has a connection, perhaps to a worker that is gone and not yet missed."""
+
     async def disconnect(self, guests: Sequence[tuple[str, int]]) -> list[Workers | None]:
         """Connections are gone, for (guest, epoch) pairs of one cell; epoch 0 is whichever this worker has last.
 
@@ -394,6 +397,8 @@ class Counted(msgspec.Struct, frozen=True):
 
     wait_ms: int
     left: int
+    counted: bool = True
+    """False where it could not be counted, and is let through."""
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -407,10 +412,15 @@ class Counters(Protocol):
     """What all workers count together, by Redis's time. Methods raise StateUnavailable."""
 
     async def count(self, asked: Sequence[Count]) -> list[Counted]:
-        """Count each of these, each for itself, in one round trip."""
+        """Count each of these, each for itself, in one round trip; none twice, so that some may be lost."""
 
-    async def present(self, told: Sequence[Present], kept_ms: int) -> list[int]:
-        """Leave this worker's numbers, which hold for `kept_ms`; gives for each place what all others have."""
+    async def present(self, told: Sequence[Present], kept_ms: int) -> list[dict[str, int]]:
+        """Leave this worker's numbers, which hold for `kept_ms`; gives for each place what other workers said."""
+
+    async def enter(
+        self, asked: Sequence[Count], told: Sequence[Present], kept_ms: int
+    ) -> tuple[list[Counted], list[dict[str, int]]]:
+        """Both in one round trip."""
 
 
 class Bus(Protocol):

@@ -62,7 +62,8 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 LIMITS_OF: dict[str, tuple[str, ...]] = {
     "get_info": ("api",),
-    "create_guest": ("api", "guests"),
+    # Those who come for the first time are counted as well, once it is known that they do.
+    "create_guest": ("api",),
     "list_recordings": ("api",),
     "delete_recording": ("api",),
     "get_openapi": ("api",),
@@ -305,6 +306,8 @@ class Http:
             minimum_age=self._minimum_age,
             today=datetime.datetime.now(datetime.UTC).date(),
         )
+        if known is None:
+            await self._limits.take({"guests": 1}, "", self._sources.of(request))
         remembered = Remembered(known.device if known else new_id(), True, RULES_VERSION)
         guest = Guest(self._seats.new_guest(), remembered.device, new_profile())
         await self._seats.create(guest)

@@ -279,9 +279,8 @@ def images() -> list[str]:
     """Every image that is named anywhere."""
     named = re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE)
     named += [service["image"] for service in COMPOSE["services"].values()]
-    for kind in ("Deployment",):
-        for one in KINDS[kind].values():
-            named += [container["image"] for container in one["spec"]["template"]["spec"]["containers"]]
+    for template in (*PODS.values(), *JOBS.values()):
+        named += [container["image"] for container in template["spec"]["containers"]]
     return named
 
 
@@ -310,6 +309,38 @@ ONCE = {"mongo-begun", "turn-secret"}
 def test_the_compose_file_fits_the_specification() -> None:
     """By its own schema, which the checker brings along."""
     told(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", ECOSYSTEM / "compose.yaml")
+
+
+def test_standard_ports_are_another_compose_file() -> None:
+    """It fits the specification, says what nginx takes, and nginx is then asked at the port that it has."""
+    path = ECOSYSTEM / "compose.standard-ports.yaml"
+    told(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", path)
+    nginx = yaml.safe_load(path.read_text(encoding="utf-8"))["services"]["nginx"]
+    assert nginx["healthcheck"]["test"][-1] == "https://127.0.0.1/"
+    delivered = ECOSYSTEM / "nginx"
+    for volume in nginx["volumes"]:
+        source, at, mode = volume.split(":")
+        assert mode == "ro"
+        assert Path(at).name == Path(source).name
+        assert (delivered / Path(at).name).exists()
+        ours, theirs = (delivered / Path(at).name).read_text(), (ECOSYSTEM / source).read_text()
+        lines = re.findall(r"^(?:listen|set) .*;$", ours, re.MULTILINE)
+        wanted = [re.sub(r":8443;$", '"";', line).replace("8443", "443").replace("8080", "80") for line in lines]
+        assert re.findall(r"^(?:listen|set) .*;$", theirs, re.MULTILINE) == wanted
+
+
+def test_mongodb_is_asked_again_while_it_is_being_made(tmp_path: Path) -> None:
+    """At its first start it comes and goes; what begins the replica set is only refused then, and tries again."""
+    # There is no mongosh here: this one is refused twice.
+    client = tmp_path / "mongosh"
+    client.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked; [ "$(grep -c -- --eval {tmp_path}/asked)" -gt 2 ]\n')
+    client.chmod(0o755)
+    (tmp_path / "mongo-password").write_text("secret")
+    [*command, script] = COMPOSE["services"]["mongo-begun"]["command"]
+    script = script.replace("$$", "$").replace("/run/secrets", str(tmp_path))
+    told(*command, script, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    asked = (tmp_path / "asked").read_text(encoding="utf-8")
+    assert asked.count("rs.initiate") == asked.count("--password secret") == 3
 
 
 def test_every_container_is_confined() -> None:
@@ -450,6 +481,7 @@ KINDS: dict[str, dict[str, Any]] = {}
 for _one in RESOURCES:
     KINDS.setdefault(_one["kind"], {})[_one["metadata"]["name"]] = _one
 PODS = {name: one["spec"]["template"] for name, one in KINDS["Deployment"].items()}
+JOBS = {name: one["spec"]["jobTemplate"]["spec"]["template"] for name, one in KINDS["CronJob"].items()}
 SCHEMAS = sorted(
     {
         ".".join(path.name.removeprefix("v").split(".")[:2])
@@ -478,7 +510,7 @@ def test_the_kustomization_holds_every_manifest() -> None:
 def test_every_pod_keeps_to_the_restricted_standard() -> None:
     """Which its namespace enforces; and writes nowhere but to its volumes."""
     assert KINDS["Namespace"]["visavis"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    for name, template in PODS.items():
+    for name, template in {**PODS, **JOBS}.items():
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True, name
         assert pod["securityContext"]["runAsUser"] == 10001, name
@@ -499,9 +531,10 @@ def test_every_pod_keeps_to_the_restricted_standard() -> None:
 
 def test_what_manifests_refer_to_by_name_is_there() -> None:
     """Volumes, settings, secrets, ports, and whom a selector selects."""
-    for name, template in PODS.items():
+    for name, template in {**PODS, **JOBS}.items():
         labels = template["metadata"]["labels"]
-        assert KINDS["Deployment"][name]["spec"]["selector"]["matchLabels"] == labels, name
+        if name in PODS:
+            assert KINDS["Deployment"][name]["spec"]["selector"]["matchLabels"] == labels, name
         pod = template["spec"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         for container in pod["containers"]:
@@ -529,9 +562,9 @@ def test_what_manifests_refer_to_by_name_is_there() -> None:
             for key in at:
                 selected = selected[key]
             assert selected in every, name
-    for name, policy in KINDS["NetworkPolicy"].items():
+    for policy in KINDS["NetworkPolicy"].values():
         selected = policy["spec"]["podSelector"].get("matchLabels")
-        assert selected is None or selected in every, name
+        assert selected is None or selected in [*every, *(template["metadata"]["labels"] for template in JOBS.values())]
     for budget in PODS:
         assert budget in KINDS["PodDisruptionBudget"]
 
@@ -545,6 +578,10 @@ def test_a_rollout_takes_no_worker_away_before_another_is_ready() -> None:
     assert worker["readinessProbe"]["httpGet"]["path"] == "/ready"
     # Restarted for a Redis that is away, workers would drop the guests that they could have kept.
     assert worker["livenessProbe"]["httpGet"]["path"] == "/health"
+    start = worker["startupProbe"]
+    assert start["httpGet"]["path"] == "/health"
+    # A worker that waits for another's migration does not answer yet.
+    assert start["periodSeconds"] * start["failureThreshold"] > Settings().migration_seconds
 
 
 def test_the_autoscaler_asks_for_a_metric_that_somebody_makes() -> None:
@@ -592,6 +629,12 @@ def test_a_pod_starts_with_valid_settings(tmp_path: Path) -> None:
     settings = Settings.from_environment(environment_of(tmp_path, given, "/run/secrets/visavis"))
     assert read_secrets(settings.secrets)
     assert settings.s3_secret
+    for name, template in JOBS.items():
+        # Nothing begins by itself, and nobody is sent to a job's pod.
+        assert KINDS["CronJob"][name]["spec"]["suspend"] is True, name
+        assert template["metadata"]["labels"]["app.kubernetes.io/component"] == "upkeep", name
+        mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
+        assert "/run/secrets/visavis" in mounts, name
     for name in ("visavis-worker", "visavis-recorder"):
         mounts = {mount["mountPath"] for mount in PODS[name]["spec"]["containers"][0]["volumeMounts"]}
         assert {settings.recordings_dir, "/run/secrets/visavis"} <= mounts

@@ -315,6 +315,7 @@ export const SCENES: Readonly<Record<string, Scene>> = {
   },
   "lobby-problem": { search: { phase: "idle", problem: "rate_limited" } },
   "offline": { session: { ...READY, link: "offline" }, lobby: { online: 12 } },
+  "update-under-way": { session: { ...READY, link: "reconnecting", hold: { problem: "stale_client", retryAt: Date.now() + 7_000 } } },
   "address-full": { session: { ...READY, link: "reconnecting", hold: { problem: "address_full", retryAt: Date.now() + 9_000 } }, lobby: { online: 12 } },
   "messages-wait": talk({ waitsUntil: Date.now() + 40_000 }),
   "reconnecting": { session: { ...READY, link: "reconnecting" }, ...talk({}) },
@@ -489,7 +490,7 @@ export const SCENES: Readonly<Record<string, Scene>> = {
   "report-files": { ...talk({ messages: [...PICTURES.slice(1), ...SOUNDS] }), press: ["partner-menu", "report-open", "report-message"] },
   "settings": { press: ["settings-open"] },
   "failed-unreachable": { session: { phase: "failed", problem: "unreachable", retryAt: NOW + 12_000 } },
-  "failed-busy": { session: { phase: "failed", problem: "busy", retryAt: null } },
+  "failed-busy": { session: { phase: "failed", problem: "busy", retryAt: NOW + 25_000 } },
   "replaced": { session: { phase: "replaced" } },
 };
 

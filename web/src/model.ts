@@ -52,8 +52,8 @@ export type SessionView =
   | { readonly phase: "ready"; readonly profile: Profile; readonly link: Link; readonly hold?: Hold | null }
   /** The same guest was opened in another window. `takeBack()` returns. */
   | { readonly phase: "replaced" }
-  /** No guest could be had. `retryAt` (ms since the epoch) is when it tries again by itself, if it does. */
-  | { readonly phase: "failed"; readonly problem: ErrorCode | "unreachable"; readonly retryAt: number | null };
+  /** No guest could be had. `retryAt` (ms since the epoch) is when it tries again by itself. */
+  | { readonly phase: "failed"; readonly problem: ErrorCode | "unreachable"; readonly retryAt: number };
 
 export interface LobbyView {
   readonly online: number;

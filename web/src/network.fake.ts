@@ -129,7 +129,8 @@ export class Network {
   weather: Weather = CALM;
   /** Nobody is home: every attempt fails and every request vanishes. */
   down = false;
-  contract: string = CONTRACT;
+  /** What each worker speaks; a request meets any of them. */
+  contracts: readonly string[] = [CONTRACT];
   /** In the air, as far from the server as in life. */
   readonly media = new FakeMedia(this.clock);
   readonly files = new FakeFiles(this.clock);
@@ -218,7 +219,7 @@ export class Network {
           relay: this.relays > 0,
           recording: false,
           files: this.files.limits,
-          contract: this.contract,
+          contract: this.#contract(),
         },
       };
     }
@@ -285,6 +286,11 @@ export class Network {
     return new Blob(["x".repeat(bytes)]);
   }
 
+  #contract(): string {
+    const worker = this.contracts.length > 1 ? Math.floor(this.random() * this.contracts.length) : 0;
+    return this.contracts[worker] ?? CONTRACT;
+  }
+
   lobby(): LobbyState {
     const online = [...this.guests.values()].filter((guest) => guest.connection !== null).length;
     return { online: this.online ?? online, waiting: 0, popular: [] };
@@ -303,7 +309,7 @@ export class Network {
       if (this.down || !connection.page.browser.online) { refuse(); return; }
       const refusal = this.refusals.shift();
       if (refusal !== undefined) { refuse(refusal); return; }
-      if (auth.contract !== this.contract) { refuse({ code: "stale_client" }); return; }
+      if (auth.contract !== this.#contract()) { refuse({ code: "stale_client" }); return; }
       const guest = this.guests.get(auth.token);
       if (guest === undefined) { refuse({ code: "session_expired" }); return; }
       this.#connections.add(connection);

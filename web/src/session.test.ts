@@ -187,23 +187,6 @@ describe("a session", () => {
     expect(elsewhere.app.session.get()).toEqual({ phase: "replaced" });
   });
 
-  it("reloads a stale page once, and says so if that did not help", async () => {
-    const network = new Network();
-    const ann = await network.guest();
-    network.contract = "newer";
-    network.cut(ann);
-    await network.clock.run(2_000);
-    expect(ann.reloads).toBe(1);
-    ann.reload();
-    await network.clock.run(30_000);
-    expect(ann.reloads).toBe(1);
-    expect(ann.app.session.get()).toEqual({ phase: "failed", problem: "stale_client", retryAt: null });
-    network.contract = CONTRACT;
-    ann.app.takeBack();
-    await network.clock.run(1_000);
-    expect(ann.app.session.get().phase).toBe("ready");
-  });
-
   it("moves to another worker when told to, in the middle of a conversation", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();
@@ -215,5 +198,113 @@ describe("a session", () => {
     ann.app.say("still here", null);
     await network.clock.run(200);
     expect(bob.texts).toEqual(["still here"]);
+  });
+});
+
+describe("an update that changes the contract", () => {
+  /** Lets time pass as a browser would that reloads when it is told to; these files are the same each time. */
+  async function run(network: Network, browser: Browser, seconds: number): Promise<void> {
+    let { reloads } = browser;
+    for (let second = 0; second < seconds; second += 1) {
+      await network.clock.run(1_000);
+      if (browser.reloads > reloads) browser.reload();
+      ({ reloads } = browser);
+    }
+  }
+
+  async function talkOn(network: Network, from: Browser, to: Browser): Promise<void> {
+    from.app.say("and so on", null);
+    await network.clock.run(1_000);
+    expect(to.texts.at(-1)).toBe("and so on");
+  }
+
+  it("has a page reload, and says that nothing has to be done while that does not help", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    network.contracts = ["newer"];
+    network.cut(ann);
+    await run(network, ann, 20);
+    expect(ann.reloads).toBe(1);
+    const session = ann.app.session.get();
+    expect(session).toMatchObject({ phase: "ready", link: "reconnecting", hold: { problem: "stale_client" } });
+    const again = session.phase === "ready" ? (session.hold?.retryAt ?? 0) - network.clock.now : 0;
+    expect(again).toBeGreaterThan(0);
+    expect(again).toBeLessThanOrEqual(10_000);
+    expect(ann.talk.ended).toBeNull();
+  });
+
+  it("that begins with the page: it waits for the first worker of its own, and the conversation goes on", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.contracts = ["older", "older", "older"];
+    network.cut(ann);
+    await run(network, ann, 25);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "reconnecting" });
+    network.contracts = [CONTRACT, "older", "older"];
+    await run(network, ann, 60);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online", hold: null });
+    await talkOn(network, ann, bob);
+  });
+
+  it("that begins with the workers: it finds one that is not restarted yet, and the conversation goes on", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.contracts = [CONTRACT, "newer", "newer"];
+    network.cut(ann);
+    await run(network, ann, 60);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online", hold: null });
+    await talkOn(network, ann, bob);
+  });
+
+  it("that begins with the workers: it asks for its files again in a while, for as long as they are the old ones", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    network.contracts = ["newer", "newer", "newer"];
+    network.cut(ann);
+    const from = network.attempts.length;
+    await run(network, ann, 300);
+    expect(ann.reloads).toBeGreaterThan(4);
+    expect(ann.reloads).toBeLessThanOrEqual(11);
+    expect(network.attempts.length - from).toBeLessThan(75);
+    // The files have come: what the page speaks is what they all speak.
+    network.contracts = [CONTRACT];
+    await run(network, ann, 12);
+    await talkOn(network, ann, bob);
+  });
+
+  it("does not reload where a worker speaks as the page does", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    network.refusals.push({ code: "stale_client" }, { code: "stale_client" });
+    network.cut(ann);
+    await run(network, ann, 30);
+    expect(ann.reloads).toBe(0);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online", hold: null });
+  });
+
+  it("never reloads where the browser would not remember it", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    ann.session.room = 0;
+    network.contracts = ["newer"];
+    network.cut(ann);
+    await run(network, ann, 60);
+    expect(ann.reloads).toBe(0);
+    network.contracts = [CONTRACT];
+    await run(network, ann, 12);
+    expect(ann.app.session.get()).toMatchObject({ phase: "ready", link: "online" });
+  });
+
+  it("costs a first visit one reload, and then it is let in by who can", async () => {
+    const network = new Network();
+    network.contracts = ["older"];
+    const browser = new Browser(network);
+    browser.open();
+    await run(network, browser, 20);
+    expect(browser.reloads).toBe(1);
+    void browser.app.enter({ birthDate: "1990-02-03", acceptRules: true });
+    network.contracts = ["older", CONTRACT];
+    await run(network, browser, 60);
+    expect(browser.app.session.get()).toMatchObject({ phase: "ready", link: "online", hold: null });
   });
 });

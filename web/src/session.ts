@@ -46,6 +46,8 @@ const LONGEST_REFRESH_MS = 60 * 60_000;
 /** A page that was hidden for longer may hold a connection that died unnoticed. */
 const DOZE_MS = 15_000;
 const PROBE_MS = 2_500;
+/** During an update each reload may bring the former page again, or one that is ahead of its worker. */
+const RELOAD_PAUSE_MS = 30_000;
 
 export function createSession(
   env: Env,
@@ -135,7 +137,7 @@ export function createSession(
     }
     const problem = await learn();
     if (problem !== null) fail(problem);
-    else if (info !== null && info.contract !== CONTRACT && reloadOnce()) return;
+    else if (info !== null && info.contract !== CONTRACT && mayReload()) reload();
     else if (browser.read(DEVICE) === null) welcome(true, null);
     else await comeAs({ birthDate: null, rules: null });
   }
@@ -199,18 +201,34 @@ export function createSession(
   }
 
   function fail(failure: Failure): void {
-    // A stale page does not get younger by asking again.
-    const delay = failure.code === "stale_client" ? null : retryDelay(failure);
-    view.set({ phase: "failed", problem: failure.code, retryAt: delay === null ? null : env.now() + delay });
+    const delay = retryDelay(failure);
+    view.set({ phase: "failed", problem: failure.code, retryAt: env.now() + delay });
     retryTimer?.();
-    retryTimer = delay === null ? null : env.after(delay, () => void begin());
+    retryTimer = env.after(delay, () => void begin());
   }
 
-  /** Whether the page is about to be another; a second time in a row would be for ever. */
-  function reloadOnce(): boolean {
-    if (tab.read(RELOADED) === CONTRACT || !tab.write(RELOADED, CONTRACT)) return false;
+  // ------------------------------------------------------------------ another version
+
+  /** Takes the turn if it does. Never where it would not be remembered: such a page would reload for ever. */
+  function mayReload(): boolean {
+    const last = tab.read(RELOADED);
+    // Absolute, because a clock that was set back must not stop it.
+    if (typeof last === "number" && Math.abs(env.now() - last) < RELOAD_PAUSE_MS) return false;
+    return tab.write(RELOADED, env.now());
+  }
+
+  function reload(): void {
+    connection.close();
     env.reload();
-    return true;
+  }
+
+  /** A worker of another version said no; meanwhile the connection looks for one of this page's. */
+  async function meetOtherVersion(): Promise<void> {
+    if (!mayReload()) return;
+    // Any worker answers. If one still speaks as this page does, or does so already, it is found without a reload.
+    const outcome = await call<ServerInfo>("/api/info");
+    if ("error" in outcome) tab.forget(RELOADED);
+    else if (outcome.ok.contract !== CONTRACT) reload();
   }
 
   // ------------------------------------------------------------------ being in
@@ -264,8 +282,9 @@ export function createSession(
         // A brand-new guest refused is the server's trouble, not ours to repeat without a pause.
         if (untried) fail(failure);
         else void begin();
-      } else if (failure.code !== "stale_client" || !reloadOnce()) fail(failure);
+      } else fail(failure);
     });
+    connection.onOtherVersion(() => void meetOtherVersion());
     const show = () => {
       const now = view.get();
       if (now.phase === "ready") view.set({ ...now, link: connection.link.get(), hold: connection.hold.get() });

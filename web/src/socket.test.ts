@@ -197,6 +197,39 @@ describe("a move to another worker", () => {
     expect(ann.app.session.get().phase).toBe("replaced");
   });
 
+  it("is not another tab either if the next line breaks once it was taken in", async () => {
+    const network = new Network();
+    const [ann, bob] = await network.pair();
+    const links = watched(ann);
+    Object.assign(network, { displacedAfter: 200, welcomedAfter: 300 });
+    move(network, ann, 100);
+    await network.clock.run(220);
+    expect(network.attempts).toHaveLength(3);
+    // The server took it in, and tells the former line so only now.
+    network.cut(ann);
+    await network.clock.run(10_000);
+    expect(links).not.toContain("replaced");
+    expect(links.at(-1)).toBe("online");
+    expect(network.open(ann)).toBe(1);
+    ann.app.say("still here", null);
+    await network.clock.run(500);
+    expect(bob.texts).toEqual(["still here"]);
+    network.push(network.guestOf(ann), "session:replaced", {});
+    await network.clock.run(100);
+    expect(link(ann)).toBe("replaced");
+  });
+
+  it("tries another worker if it met one of another version, on the former line meanwhile", async () => {
+    const network = new Network();
+    const [ann] = await network.pair();
+    const links = watched(ann);
+    network.refusals.push({ code: "stale_client" }, { code: "stale_client" });
+    move(network, ann);
+    await network.clock.run(6_000);
+    expect(network.attempts).toHaveLength(5);
+    expect(links).toEqual(["online"]);
+  });
+
   it("waits on the former line while nobody takes it in", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();

@@ -63,6 +63,8 @@ export interface Connection {
   on<E extends Push>(event: E, listener: (push: PushOf<E>) => void): void;
   /** The server refused for a reason that trying again does not change; the connection is closed. */
   onRefused(listener: (failure: Failure) => void): void;
+  /** It met a worker of another version. Unless it is closed now it tries others: there may be some of this one's. */
+  onOtherVersion(listener: () => void): void;
   open(): void;
   close(): void;
   /** Begins anew at once, whatever it believed. */
@@ -85,6 +87,12 @@ const FIRST_DELAY_MS = 300;
 /** A shorter wait is over before it is read. */
 const WORTH_SAYING_MS = 2_000;
 const LAST_DELAY_MS = 5_000;
+/** An update takes minutes, and each attempt may meet a worker that is not there yet, or no longer. */
+const OTHER_VERSION_MS = 5_000;
+/** While the former line still stands it is worth trying sooner. */
+const OTHER_VERSION_MOVING_MS = 1_000;
+/** How long a line that was given up may still be taken in by the server, in place of the one in use. */
+const GIVEN_UP_MS = 10_000;
 /** How long nobody is told that the former line is gone, while the next is being made. */
 const BETWEEN_MS = 1_500;
 /** What was asked on the former line may still be answered there for so long. */
@@ -98,6 +106,7 @@ export function createConnection(
   const hold = store<Hold | null>(null);
   const listeners = new Map<string, ((push: never) => void)[]>();
   const refusedListeners: ((failure: Failure) => void)[] = [];
+  const otherVersionListeners: (() => void)[] = [];
   const asking = new Set<Settle>();
   /** What was asked between two lines. */
   let held: ((strand: Strand) => void)[] = [];
@@ -112,6 +121,8 @@ export function createConnection(
   /** Will be the current one once it has said where this guest stands. */
   let coming: Strand | null = null;
   let moveTimer: Cancel | null = null;
+  /** Set while a line that came to nothing may yet displace the current one. */
+  let givenUp: Cancel | null = null;
 
   function spin(): Strand {
     const strand: Strand = {
@@ -126,8 +137,10 @@ export function createConnection(
         },
         disconnected() {
           for (const settle of [...strand.waiting]) settle(UNREACHABLE);
-          if (strand === coming) failedToMove();
-          else if (strand === current) {
+          if (strand === coming) {
+            giveUp();
+            failedToMove();
+          } else if (strand === current) {
             if (ready && coming !== null) between();
             else {
               down();
@@ -139,11 +152,15 @@ export function createConnection(
         refused(data) {
           if (!wanted || (strand !== current && strand !== coming)) return;
           const failure = failureOf(data);
-          if (!passes(failure)) {
+          if (failure.code === "stale_client") meetOtherVersion(strand);
+          else if (!passes(failure)) {
             close();
             for (const listener of refusedListeners) listener(failure);
-          } else if (strand === coming) failedToMove(failure.retryInMs ?? 0);
-          else {
+          } else if (strand === coming) {
+            // No word from the server: it may have taken this line in all the same.
+            if (failure.code === "unreachable") giveUp();
+            failedToMove(failure.retryInMs ?? 0);
+          } else {
             const delay = comeBack(failure.retryInMs ?? 0);
             const asked = (failure.retryInMs ?? 0) >= WORTH_SAYING_MS;
             hold.set(asked ? { problem: failure.code, retryAt: env.now() + delay } : null);
@@ -156,6 +173,13 @@ export function createConnection(
           if (strand !== current) return;
           // By the line that is coming.
           if (event === "session:replaced" && coming !== null) return;
+          if (event === "session:replaced" && givenUp !== null) {
+            // By the one that was given up: neither of the two is of use now.
+            givenUp();
+            givenUp = null;
+            reconnect();
+            return;
+          }
           if (event === "session:state") {
             later(null);
             moveTimer?.();
@@ -206,6 +230,13 @@ export function createConnection(
       down();
       comeBack(atLeastMs);
     }
+  }
+
+  function giveUp(): void {
+    givenUp?.();
+    givenUp = env.after(GIVEN_UP_MS, () => {
+      givenUp = null;
+    });
   }
 
   function between(): void {
@@ -266,6 +297,18 @@ export function createConnection(
     const bounded = Math.min(delay, Math.max(LAST_DELAY_MS, atLeastMs * 1.5));
     later(bounded, attempt);
     return bounded;
+  }
+
+  function meetOtherVersion(strand: Strand): void {
+    for (const listener of otherVersionListeners) listener();
+    if (!wanted) return;
+    if (strand === coming) {
+      failedToMove(OTHER_VERSION_MOVING_MS);
+      return;
+    }
+    const delay = OTHER_VERSION_MS * (1 + env.random());
+    later(delay, attempt);
+    hold.set({ problem: "stale_client", retryAt: env.now() + delay });
   }
 
   function attempt(): void {
@@ -336,6 +379,9 @@ export function createConnection(
     },
     onRefused(listener) {
       refusedListeners.push(listener);
+    },
+    onOtherVersion(listener) {
+      otherVersionListeners.push(listener);
     },
     open() {
       if (wanted) return;

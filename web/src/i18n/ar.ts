@@ -543,7 +543,7 @@ export const ar: Texts = {
   "error.address_full": "هنا الآن عدد كبير جدًا من الأشخاص من شبكتك.",
   "error.token_invalid": "لم يعد تصريحك صالحًا. أعد تحميل الصفحة للحصول على غيره.",
   "error.session_expired": "غبت طويلًا فانتهت زيارتك. أعد تحميل الصفحة لتبدأ من جديد.",
-  "error.stale_client": "هناك نسخة أحدث من هذه الصفحة. نرجو إعادة التحميل.",
+  "error.stale_client": "يجري تحديث Visavis الآن. لا حاجة لفعل أي شيء: سنعيد اتصالك بأنفسنا.",
   "error.birth_date_needed": "نرجو إدخال تاريخ ميلادك.",
   "error.under_age": "هذا المكان ليس لعمرك بعد.",
   "error.rules_not_accepted": "نرجو قبول قواعد المكان أولًا.",

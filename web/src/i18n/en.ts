@@ -257,7 +257,7 @@ export const en = {
   "error.address_full": "Too many people are here from your network just now.",
   "error.token_invalid": "Your pass is no longer valid. Reload the page to get a new one.",
   "error.session_expired": "You were away for long, so your visit ended. Reload the page to start anew.",
-  "error.stale_client": "There is a newer version of this page. Please reload.",
+  "error.stale_client": "Visavis is being updated. You don’t need to do anything: we’ll connect you again.",
   "error.birth_date_needed": "Please give your date of birth.",
   "error.under_age": "This place isn’t for your age yet.",
   "error.rules_not_accepted": "Please accept the house rules first.",

@@ -495,7 +495,7 @@ export const es: Texts = {
   "error.address_full": "Ahora mismo hay demasiada gente aquí desde tu red.",
   "error.token_invalid": "Tu pase ya no vale. Recarga la página para obtener otro.",
   "error.session_expired": "Has estado fuera mucho tiempo y tu visita ha terminado. Recarga la página para empezar de nuevo.",
-  "error.stale_client": "Hay una versión más nueva de esta página. Recarga, por favor.",
+  "error.stale_client": "Visavis se está actualizando. No tienes que hacer nada: te volveremos a conectar.",
   "error.birth_date_needed": "Indica tu fecha de nacimiento, por favor.",
   "error.under_age": "Este lugar todavía no es para tu edad.",
   "error.rules_not_accepted": "Primero acepta las normas de la casa, por favor.",

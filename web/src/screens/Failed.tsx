@@ -15,7 +15,7 @@ export function Failed({ problem, retryAt }: Props) {
   const visavis = useVisavis();
   const now = useNow();
   const unreachable = problem === "unreachable";
-  const seconds = retryAt === null ? null : Math.max(0, Math.ceil((retryAt - now) / 1000));
+  const seconds = Math.max(0, Math.ceil((retryAt - now) / 1000));
 
   return (
     <Notice
@@ -29,9 +29,7 @@ export function Failed({ problem, retryAt }: Props) {
       <Button look="main" size="large" className="mt-2" onClick={() => visavis.takeBack()}>
         {t("failed.retry")}
       </Button>
-      {seconds !== null && (
-        <p className="text-soft tabular-nums">{seconds === 0 ? t("failed.retrying") : tn("failed.retryIn", seconds)}</p>
-      )}
+      <p className="text-soft tabular-nums">{seconds === 0 ? t("failed.retrying") : tn("failed.retryIn", seconds)}</p>
     </Notice>
   );
 }

@@ -1,0 +1,72 @@
+"""An update changes the contract between page and server: for its length, some workers refuse what others take."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import expect
+
+from people import Arrive, meet
+from rig import ROOT, Nginx, Service, Worker, free_port, http, missing
+from visavis.adapters import nginx as adapter
+
+OTHER = 'from visavis import contract\ncontract.ERRORS["added_since"] = (400, "Nothing this page ever heard of.")\n'
+"""Makes a worker one of another release: there is a code more that it may answer with."""
+PATIENCE_MS = 120_000
+"""A page tries again every 5 to 10 s, and each time it may meet the wrong one of the two."""
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """Two workers behind nginx, in the middle of an update: only one of them is of the page's release."""
+
+    nginx: Nginx
+    same: Worker
+    other: Worker
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def halfway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Halfway]:
+    if not adapter.available():
+        missing("nginx is missing")
+    folder = tmp_path_factory.mktemp("halfway")
+    (folder / "sitecustomize.py").write_text(OTHER)
+    nginx = Nginx(folder / "nginx")
+    service = Service(folder / "data", VISAVIS_GRACE_SECONDS="120", **nginx.settings())
+    await service.start(0)
+    same = await service.add(VISAVIS_PORT=str(free_port()))
+    path = f"{folder}:{ROOT / 'backend'}"
+    other = await service.add(VISAVIS_PORT=str(free_port()), PYTHONPATH=path)
+    await nginx.start(service.workers)
+    yield Halfway(nginx, same, other)
+    await nginx.stop()
+    await service.stop()
+
+
+async def contract_of(worker: Worker) -> str:
+    async with http() as session, session.get(worker.url + "/api/info") as response:
+        return str((await response.json())["contract"])
+
+
+async def test_a_page_finds_the_worker_of_its_release(somebody: Arrive, halfway: Halfway) -> None:
+    """Both are told that nothing has to be done; their conversation waits, and goes on when their worker is back."""
+    assert await contract_of(halfway.same) != await contract_of(halfway.other)
+    a, b = await somebody(halfway.nginx.url), await somebody(halfway.nginx.url)
+    for person in (a, b):
+        await person.enter("scaffolds")
+        await expect(person.by("link")).to_have_attribute("data-link", "online", timeout=PATIENCE_MS)
+    await meet(a, b)
+    await a.say("Is it you?")
+    await b.hears("Is it you?")
+
+    assert await halfway.same.stop() == 0
+    for person in (a, b):
+        await expect(person.by("link")).to_contain_text("is being updated", timeout=30_000)
+        await expect(person.screen("conversation")).to_be_visible()
+    await halfway.same.start()
+    for person in (a, b):
+        await expect(person.by("link")).to_have_attribute("data-link", "online", timeout=PATIENCE_MS)
+    await b.say("It is.")
+    await a.hears("It is.")
+    await b.hears("Is it you?")

@@ -883,7 +883,7 @@ async def _check_forwarded(origin: str, http: aiohttp.ClientSession, site: Site,
         async with http.post(f"{origin}/api/guests", data=b"{}", headers={"X-Forwarded-For": forged}):
             pass
         async with _redis(site, Findings("", ())) as client:
-            believed = client is not None and await Watch(client).counted(f"guests:address:{name}")
+            believed = client is not None and await Watch(client).counted(f"api:address:{name}")
     except (aiohttp.ClientError, TimeoutError, OSError, StateUnavailable):
         return
     if believed:

@@ -25,6 +25,7 @@ def test_a_field_its_type_and_its_bound_are_the_contract(monkeypatch: pytest.Mon
     for field in (
         ("further", int),
         ("further", str),
+        ("description", int),
         ("description", str),
         ("further", Annotated[str, msgspec.Meta(max_length=5)]),
         ("further", Annotated[str, msgspec.Meta(max_length=6)]),
@@ -32,7 +33,7 @@ def test_a_field_its_type_and_its_bound_are_the_contract(monkeypatch: pytest.Mon
         other = msgspec.defstruct("SendTyping", [field], bases=(contract.SendTyping,), frozen=True, kw_only=True)
         monkeypatch.setitem(REQUESTS, name, Request(name, other, was.reply, was.cost))
         seen.append(contract_hash())
-    assert len(set(seen)) == len(seen) == 6
+    assert len(set(seen)) == len(seen) == 7
 
 
 def test_a_code_of_an_error_changes_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:

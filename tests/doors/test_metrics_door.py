@@ -184,6 +184,25 @@ async def test_connections_are_told_by_transport_and_who_waits_by_pool(two: Serv
     await b.hang_up()
 
 
+async def test_who_waits_is_told_by_cell(tmp_path: Path) -> None:
+    """Only those of one can meet: who waits in another is no reason to wonder."""
+    service = await Service(tmp_path, VISAVIS_CELLS="4").start(1)
+    try:
+        worker = service.workers[0]
+        a = await arrive(worker.url)
+        await a.find(mode="text", languages=["de"])
+        found = await told(worker)
+        keys = connect(service.valkey.url, 4)
+        async with redis.Redis.from_url(service.valkey.url) as client:
+            [cell] = [str(n) for n in range(4) if await client.keys(f"{keys.prefix(n)}guest:*")]
+        await keys.aclose()
+        assert found("waiting", mode="text", cell=cell) == found("waiting", mode="text") == 1
+        assert 0 < found("waiting_oldest_seconds", mode="text", cell=cell) < 60
+        await a.hang_up()
+    finally:
+        await service.stop()
+
+
 async def test_the_process_its_parts_and_what_it_runs_are_told(two: Service) -> None:
     """Memory, computing, descriptors; and the bus's way through Redis and back."""
     found = await told(two.workers[0])

@@ -147,6 +147,8 @@ export class Network {
   /** How long after a newer connection an older one of the guest hears that it was replaced, and the newer its state. */
   displacedAfter = 0;
   welcomedAfter = 0;
+  /** Whether an older one that is not closed yet is answered that its session is over; otherwise it hears nothing. */
+  refuseFormer = false;
   /** Answers instead of the server, for one request. */
   answerNext: { event: string; answer: Handled } | null = null;
   /** Pushes that vanish, whatever the weather. */
@@ -443,6 +445,11 @@ export class Network {
     if (connection.mute || this.#vanishes(event)) return;
     this.clock.after(this.#delay(), () => {
       const guest = [...this.guests.values()].find((one) => one.connection === connection);
+      if (guest === undefined && connection.open && this.refuseFormer && !this.down) {
+        this.clock.after(this.#delay(), () => {
+          if (connection.open) ack(event === "match:cancel" ? { ok: {} } : { error: { code: "session_expired" } });
+        });
+      }
       if (guest === undefined || this.down) return;
       this.requests.push({ at: this.clock.now, from: guest.token, event, request });
       const scripted = this.answerNext?.event === event ? this.answerNext.answer : null;

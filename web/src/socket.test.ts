@@ -304,6 +304,58 @@ describe("a move to another worker", () => {
     expect(network.guestOf(ann).searching).toBe(true);
   });
 
+  // The next worker has the guest, and has not said so yet: the former can only refuse, or hangs up before it answers.
+  it.each(["refused", "cut off"])("loses no search that was asked in between: %s", async (how) => {
+    const network = new Network();
+    const ann = await network.guest();
+    const [links, phases] = [watched(ann), [] as string[]];
+    ann.app.search.subscribe(() => {
+      const { phase } = ann.app.search.get();
+      if (phase !== phases.at(-1)) phases.push(phase);
+    });
+    Object.assign(network, { welcomedAfter: 300, displacedAfter: how === "refused" ? 300 : 20 });
+    network.refuseFormer = how === "refused";
+    move(network, ann, 100);
+    await network.clock.run(130);
+    expect(network.attempts).toHaveLength(2);
+    void ann.app.find();
+    await network.clock.run(1_000);
+    expect(phases).toEqual(["searching"]);
+    expect(ann.app.search.get()).toMatchObject({ phase: "searching", paused: false });
+    expect(network.guestOf(ann).searching).toBe(true);
+    expect(links).toEqual(["online"]);
+  });
+
+  it("takes up no search again that was cancelled in between", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    Object.assign(network, { welcomedAfter: 300, displacedAfter: 300, refuseFormer: true });
+    move(network, ann, 100);
+    await network.clock.run(130);
+    void ann.app.find();
+    await network.clock.run(100);
+    void ann.app.cancel();
+    await network.clock.run(1_000);
+    expect(network.requested("match:cancel", ann)).toHaveLength(1);
+    expect(network.guestOf(ann).searching).toBe(false);
+    expect(ann.app.search.get()).toMatchObject({ phase: "idle", problem: null });
+  });
+
+  it("loses no search either if the next line breaks, and another is found", async () => {
+    const network = new Network();
+    const ann = await network.guest();
+    Object.assign(network, { welcomedAfter: 300, displacedAfter: 10_000, refuseFormer: true });
+    move(network, ann, 100);
+    await network.clock.run(130);
+    void ann.app.find();
+    await network.clock.run(100);
+    network.welcomedAfter = 0;
+    network.cut(ann);
+    await network.clock.run(3_000);
+    expect(ann.app.search.get()).toMatchObject({ phase: "searching", paused: false });
+    expect(network.guestOf(ann).searching).toBe(true);
+  });
+
   it("does not touch a call", async () => {
     const network = new Network();
     const [ann, bob] = await network.pairIn("voice");

@@ -108,7 +108,7 @@ export function createConnection(
   const refusedListeners: ((failure: Failure) => void)[] = [];
   const otherVersionListeners: (() => void)[] = [];
   const asking = new Set<Settle>();
-  /** What was asked between two lines. */
+  /** What was asked between two lines, or on the former one when the server had moved on already; in order. */
   let held: ((strand: Strand) => void)[] = [];
   let wanted = false;
   let ready = false;
@@ -188,7 +188,7 @@ export function createConnection(
             hold.set(null);
           }
           for (const listener of listeners.get(event) ?? []) listener(push as never);
-          for (const ask of held.splice(0)) ask(strand);
+          if (event === "session:state") for (const ask of held.splice(0)) ask(strand);
           // After the listeners: who sees `online` sees a program that knows where it stands.
           show();
         },
@@ -218,6 +218,11 @@ export function createConnection(
     if (!wanted || !ready || coming !== null) return;
     coming = spin();
     coming.line.connect("websocket");
+  }
+
+  /** Whether another line takes this one's place, or has done so. */
+  function isFormer(strand: Strand): boolean {
+    return wanted && ready && strand !== coming && (coming !== null || strand !== current);
   }
 
   function failedToMove(atLeastMs = 0): void {
@@ -363,6 +368,13 @@ export function createConnection(
             if ("ok" in answer) settle(answer);
             else {
               const error = failureOf(answer.error);
+              // The guest is on the next line already, which only has not said so yet. Nothing was done here.
+              if (error.code === "session_expired" && isFormer(strand)) {
+                strand.waiting.delete(settle);
+                if (current === null || current === strand) held.push(emit);
+                else emit(current);
+                return;
+              }
               settle({ error });
               // The session ended under a living connection; connecting again tells which way on, as one does already.
               const ended = error.code === "session_expired" || error.code === "token_invalid";
@@ -370,7 +382,7 @@ export function createConnection(
             }
           });
         };
-        if (current === null) held.push(emit);
+        if (current === null || held.length > 0) held.push(emit);
         else emit(current);
       });
     },

@@ -9,7 +9,9 @@ import contextlib
 import grp
 import os
 import pwd
+import resource
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[3]
 BROTLI = Path("/usr/lib/nginx/modules/ngx_http_brotli_static_module.so")
 _SHARED = ("proxy.conf", "security-headers.conf")
 _WITHIN = 10.0
+_FILES = 65_536
+"""That a process may open, unless whoever starts it may not let it."""
 
 
 class NginxFailed(Exception):
@@ -89,6 +93,10 @@ class PrivateNginx:
     async def stop(self) -> None:
         """End it; connections are broken off."""
         await children.end(self._process)
+        if self._process is not None:
+            # A master that was killed leaves its processes behind, and they hold the port.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def ended(self) -> None:
         """Wait until the process is gone, for whatever reason."""
@@ -121,6 +129,9 @@ class PrivateNginx:
         secure = [f"listen {address}:{self.port} ssl http2;" for address in self._addresses]
         (own / "listen-http.conf").write_text("\n".join([*plain, f"set $https_port :{self.port};\n"]))
         (own / "listen-https.conf").write_text("\n".join([*secure, self._more, ""]))
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        files = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+        (own / "processes.conf").write_text(f"worker_processes auto;\nworker_rlimit_nofile {files};\n")
         (own / "workers.conf").write_text(
             "".join(
                 f"upstream {name} {{\n  zone {name} 64k;\n  hash $affinity consistent;\n"

@@ -90,6 +90,15 @@ class Script:
     def left(self) -> dict[int, str]:
         return processes(self.data_dir)
 
+    def parts(self, program: str) -> list[int]:
+        """Its children that are this program, whatever has become of their environment."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if folder.name.isdigit() and self.process is not None and parent(int(folder.name)) == self.process.pid:
+                    found += [int(folder.name)] if program in (folder / "cmdline").read_text() else []
+        return found
+
     def gunicorns(self) -> set[int]:
         """The processes that look after workers."""
         assert self.process is not None
@@ -179,6 +188,47 @@ async def test_an_interruption_while_it_starts_ends_it_as_well(script: Script) -
             await asyncio.sleep(0.01)
     assert await script.ends(signal.SIGINT) == 0
     assert script.left() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("Nginx", "nginx: master"), ("Valkey", "valkey"), ("Coturn", "turnserver")]
+)
+async def test_it_does_not_go_on_without_one_of_its_parts(script: Script, name: str, program: str) -> None:
+    """It says which one has ended, ends the others, and leaves with a status that a script can see."""
+    await script.says("ready at")
+    [pid] = script.parts(program)
+    os.kill(pid, signal.SIGKILL)
+    await script.says(f"{name} ended by itself")
+    assert await script.ends() == 1
+    assert script.left() == {}
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", script.port)
+
+
+async def test_the_commands_it_names_work_as_they_stand(script: Script) -> None:
+    """In a shell that knows nothing else; what they read is for nobody else, and gone at the end."""
+    await script.says("drain --all")
+    told = script.said.splitlines()
+    export, *commands = told[told.index("From another shell, in this folder:") + 1 :]
+    await script.says("2 of 2 workers ready")
+    environment = script.data_dir / "cluster" / "env"
+    assert environment.stat().st_mode & 0o777 == 0o600
+    before = script.gunicorns()
+    for command in commands:
+        shell = await asyncio.create_subprocess_exec(
+            *("sh", "-c", f"{export}; {command}{' --once' if command.endswith('top') else ''}"),
+            env={name: os.environ[name] for name in ("PATH", "HOME")},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(60):
+            said, _ = await shell.communicate()
+        # `check` rightly finds that browsers do not accept a self-signed certificate, and nothing else.
+        faults = {line.split()[0] for line in said.decode().splitlines() if line.split()[1:2] == ["error"]}
+        assert (shell.returncode, faults) in [(0, set()), (2, {"origins"})], (command, said.decode())
+    assert before.isdisjoint(script.gunicorns())
+    assert await script.ends(signal.SIGTERM) == 0
+    assert not environment.exists()
 
 
 def lines(text: str) -> Iterator[str]:

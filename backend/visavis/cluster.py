@@ -1,7 +1,7 @@
 """N workers behind nginx on one machine, with all they need: Visavis as it runs in production, to try it out.
 
 Hides what is started in which order and with what environment, that a worker that ends is started anew, and that
-nothing of it is left when this ends.
+nothing of it is left when this ends. Only workers are started anew; without any of the other parts it ends.
 """
 
 import argparse
@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 import resource
+import shlex
 import signal
 import socket
 import sys
@@ -40,7 +42,11 @@ LASTING = 5.0
 """A worker that ran for less than this many seconds failed, and is not started again at once."""
 LOOK = 1.0
 """Seconds between looks at how the workers are."""
+_COMMANDS = ("top", "check", "drain --all")
 PATIENCE = aiohttp.ClientTimeout(total=2)
+
+
+_SETTING = re.compile(r"VISAVIS_|REDIS_URL|MONGO_URL")
 
 
 class CannotRun(Exception):
@@ -175,8 +181,12 @@ class Cluster:
         self._ends = AsyncExitStack()
         self._rolling = asyncio.Lock()
         self.workers: list[_Worker] = []
-        self.redis_url = ""
-        """Of its own Valkey, if it started one."""
+        self.environment_file = self._folder / "env"
+        """What `visavis top`, `check` and `drain` need to find it, for a shell; there while it runs."""
+        self.lost = ""
+        """The part that ended by itself, without which it cannot go on."""
+        self._loss = asyncio.Event()
+        self._stopping = False
         self.address = s.origins.split()[0] if s.origins else f"https://localhost:{asked.port}"
 
     async def start(self) -> None:
@@ -191,7 +201,12 @@ class Cluster:
 
     async def stop(self) -> None:
         """Workers let their guests go, then everything ends; within 15 seconds."""
+        self._stopping = True
         await self._ends.aclose()
+
+    async def broken(self) -> None:
+        """Wait until a part that is not started anew has ended by itself; `lost` names it then."""
+        await self._loss.wait()
 
     async def roll(self) -> None:
         """Renew one worker after the other. Raises CannotRun if one does not come back: the others stay as they are."""
@@ -247,17 +262,21 @@ class Cluster:
             valkey = PrivateValkey()
             await valkey.start()
             ends(valkey.stop)
-            environment["REDIS_URL"] = self.redis_url = valkey.url
+            self._miss("Valkey", valkey)
+            environment["REDIS_URL"] = valkey.url
         relayed = s.turn_urls != "none"
         if not s.turn_urls:
             coturn = PrivateTurn()
             await coturn.start()
             ends(coturn.stop)
+            self._miss("coturn", coturn)
             environment |= {"VISAVIS_TURN_URLS": " ".join(coturn.urls), "VISAVIS_TURN_SECRETS": coturn.secret}
         recorders = [PrivateRecorder(environment) for _ in range(asked.recorders if relayed else 0)]
         for recorder in recorders:
             await recorder.start()
             ends(recorder.stop)
+            self._miss("the recorder", recorder)
+        self._write_environment(environment)
 
         front = PrivateNginx(
             self._folder / "nginx",
@@ -281,6 +300,26 @@ class Cluster:
         except TimeoutError:
             raise CannotRun(f"The workers are not ready after {READY_WITHIN:.0f} s. See {self._folder}") from None
         await front.start()
+        self._miss("nginx", front)
+
+    def _miss(self, name: str, part: PrivateValkey | PrivateTurn | PrivateRecorder | PrivateNginx) -> None:
+        """Notice when it ends by itself."""
+
+        async def watch() -> None:
+            await part.ended()
+            if not self._stopping and not self.lost:
+                self.lost = name
+                self._loss.set()
+
+        self._ends.push_async_callback(tasks.end, [asyncio.create_task(watch())])
+
+    def _write_environment(self, environment: Mapping[str, str]) -> None:
+        named = {key: environment[key] for key in sorted(environment) if _SETTING.match(key)}
+        self.environment_file.unlink(missing_ok=True)
+        # Secrets are among it.
+        with os.fdopen(os.open(self.environment_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.writelines(f"export {key}={shlex.quote(value)}\n" for key, value in named.items())
+        self._ends.callback(self.environment_file.unlink, missing_ok=True)
 
     async def _end_workers(self, recorders: Sequence[PrivateRecorder]) -> None:
         # What is being recorded is finished while guests are told.
@@ -339,7 +378,7 @@ def _taken(addresses: Sequence[str], ports: Sequence[int]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run until interrupted; returns 0 then, and 2 if it cannot run."""
+    """Run until interrupted; returns 0 then, 1 if a part ended by itself, and 2 if it cannot run."""
     parser = argparse.ArgumentParser(
         prog="scripts/cluster",
         description="Run workers behind nginx on this machine, with Valkey, coturn and a recorder, until Ctrl-C. "
@@ -393,19 +432,24 @@ async def _run(cluster: Cluster, console: Console) -> int:
         return 0
     await starting
     async with contextlib.AsyncExitStack() as ends:
-        ends.push_async_callback(tasks.end, [asyncio.create_task(_roll_when(roll, cluster, console))])
+        beside = (_roll_when(roll, cluster, console), _stop_when_broken(stop, cluster))
+        ends.push_async_callback(tasks.end, [asyncio.create_task(one) for one in beside])
         console.print(f"Visavis is ready at {cluster.address}")
         console.print(
             "Its certificate is self-signed unless you put your own there: browsers ask once whether to go on."
         )
-        if cluster.redis_url:
-            console.print(f"For `visavis top` and `visavis drain --all`: REDIS_URL={cluster.redis_url}")
+        console.print("From another shell, in this folder:")
+        python = shlex.quote(os.path.relpath(sys.executable))
+        told = f". {shlex.quote(os.path.relpath(cluster.environment_file))}; export PYTHONPATH=backend"
+        console.print(f"  {told}\n" + "\n".join(f"  {python} -m visavis {word}" for word in _COMMANDS))
         async for line in _lines(cluster, stop, console):
             console.print(line)
+        if cluster.lost:
+            console.print(f"{cluster.lost[0].upper()}{cluster.lost[1:]} ended by itself, and nothing works without.")
         console.print("Stopping")
         await cluster.stop()
     console.print("Stopped")
-    return 0
+    return 1 if cluster.lost else 0
 
 
 async def _lines(cluster: Cluster, stop: asyncio.Event, console: Console) -> AsyncIterator[str]:
@@ -421,6 +465,11 @@ async def _lines(cluster: Cluster, stop: asyncio.Event, console: Console) -> Asy
             said = status
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK)
+
+
+async def _stop_when_broken(stop: asyncio.Event, cluster: Cluster) -> None:
+    await cluster.broken()
+    stop.set()
 
 
 async def _roll_when(asked: asyncio.Event, cluster: Cluster, console: Console) -> None:

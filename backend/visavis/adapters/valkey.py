@@ -67,6 +67,11 @@ class PrivateValkey:
         await self.stop()
         raise ValkeyFailed(said)
 
+    async def ended(self) -> None:
+        """Wait until the process is gone, for whatever reason."""
+        assert self._process is not None
+        await self._process.wait()
+
     async def stop(self) -> None:
         """End it and remove its folder."""
         await children.end(self._process)

@@ -743,6 +743,27 @@ async def test_the_edge_follows_the_addresses_behind_a_name(apart: Apart, tmp_pa
     assert "[emerg]" not in apart.said()
 
 
+async def test_the_edge_takes_up_a_renewed_certificate(apart: Apart, tmp_path: Path) -> None:
+    """Also without a name to follow, and with two processes, however many processors there are."""
+    folder = place(tmp_path / "place")
+    renewed = tmp_path / "renewed"
+    self_signed(renewed)
+    # Compared as text: both are one certificate in PEM.
+    shows = "import ssl, sys; shown = ssl.get_server_certificate(('127.0.0.1', 8443)); "
+    shows += "sys.exit(shown.split() != open(sys.argv[1]).read().split())"
+    await apart.start(
+        f"""cd {folder}; sh ecosystem/edge & edge=$!
+        until .venv/bin/python -c "{shows}" data/tls/certificate.pem 2>/dev/null; do sleep 0.2; done
+        echo processes: $(grep -l '^nginx: worker process' /proc/[0-9]*/cmdline | wc -l)
+        cp {renewed}/certificate.pem {renewed}/key.pem data/tls
+        until .venv/bin/python -c "{shows}" {renewed}/certificate.pem 2>/dev/null; do sleep 0.2; done
+        kill -QUIT $edge; wait $edge"""
+    )
+    assert await apart.ended() == 0, apart.said()
+    assert "processes: 2\n" in apart.said()
+    assert "the certificate is another" in apart.said()
+
+
 async def test_the_procfile_runs_everything(apart: Apart, tmp_path: Path) -> None:
     """Three workers with a Valkey, behind nginx; Ctrl-C ends it all."""
     folder = place(tmp_path / "place")

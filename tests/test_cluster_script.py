@@ -208,8 +208,8 @@ async def test_it_does_not_go_on_without_one_of_its_parts(script: Script, name: 
 async def test_the_commands_it_names_work_as_they_stand(script: Script) -> None:
     """In a shell that knows nothing else; what they read is for nobody else, and gone at the end."""
     await script.says("drain --all")
-    told = script.said.splitlines()
-    export, *commands = told[told.index("From another shell, in this folder:") + 1 :]
+    lines_said = script.said.splitlines()
+    export, *commands = lines_said[lines_said.index("From another shell, in this folder:") + 1 :]
     await script.says("2 of 2 workers ready")
     environment = script.data_dir / "cluster" / "env"
     assert environment.stat().st_mode & 0o777 == 0o600
@@ -223,9 +223,14 @@ async def test_the_commands_it_names_work_as_they_stand(script: Script) -> None:
         )
         async with asyncio.timeout(60):
             said, _ = await shell.communicate()
-        # `check` rightly finds that browsers do not accept a self-signed certificate, and nothing else.
-        faults = {line.split()[0] for line in said.decode().splitlines() if line.split()[1:2] == ["error"]}
-        assert (shell.returncode, faults) in [(0, set()), (2, {"origins"})], (command, said.decode())
+        told = said.decode()
+        if command.endswith("check"):
+            # It finds the machine's own wants; of what was started, at most the certificate that nobody has signed.
+            assert "2 workers live" in told, told
+            faults = {line.split()[0] for line in told.splitlines() if line.split()[1:2] == ["error"]}
+            assert faults <= {"origins"}, told
+        else:
+            assert shell.returncode == 0, (command, told)
     assert before.isdisjoint(script.gunicorns())
     assert await script.ends(signal.SIGTERM) == 0
     assert not environment.exists()

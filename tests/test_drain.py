@@ -109,7 +109,7 @@ async def test_workers_are_named_by_address_or_port_and_may_go_for_good(pair: Se
         if worker is pair.workers[1]:
             name = name.rpartition(":")[2]
         assert (await drain(name, "--for-good", redis=pair.valkey.url))[0] == 0
-        assert await asyncio.wait_for(worker.process.wait(), 5) == 0
+        assert await asyncio.wait_for(worker.process.wait(), 20) == 0
     assert (await drain("--all", redis=pair.valkey.url))[:2] == (0, "there is no worker\n")
 
 

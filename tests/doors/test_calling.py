@@ -201,6 +201,7 @@ async def test_a_caller_may_offer_while_it_rings_and_the_answer_has_to_wait(rela
     assert (await pair.signal(pair.b, call_id, answer))["error"]["code"] == "not_agreed"
     assert "ok" in await pair.signal(pair.b, call_id, {**offer("video", "inactive"), "type": "answer"})
     await pair.ask(pair.a, "call:end", callId=call_id)
+    await pair.b.next("call:state", lambda push: push["call"] is None)
     second = (await pair.ask(pair.b, "call:invite", rung="voice"))["ok"]["call"]["id"]
     assert (await pair.signal(pair.b, second, offer("video")))["error"]["code"] == "not_agreed"
     assert "ok" in await pair.signal(pair.b, second, offer())

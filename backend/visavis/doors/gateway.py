@@ -423,7 +423,10 @@ class _Connection:
     def _dismiss(self) -> None:
         # Socket.IO DISCONNECT: tells the client that it was meant, so it does not come back by itself.
         self.send("1")
-        self._go()
+        if self.socket.upgraded:
+            # Not to one who polls: it would come with what was said last, and the official client, which acts on a
+            # CLOSE at once and on messages a moment later, would never hear that.
+            self._go()
 
     def _go(self) -> None:
         # Before the library puts in the mark of the end, after which nobody reads.

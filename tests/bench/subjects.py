@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def resident_bytes(pid: int) -> int:
     raise ValueError(pid)
 
 
-class Subject:
+class Subject(ABC):
     """Some servers on one Redis, and the clients that may connect to them."""
 
     name = ""
@@ -70,8 +71,9 @@ class Subject:
         for _ in range(self._count):
             await self._start_one()
 
+    @abstractmethod
     async def _start_one(self) -> None:
-        raise NotImplementedError
+        """Start one more server, and add its port."""
 
     async def stop(self) -> None:
         for process in self._processes:

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -258,7 +259,7 @@ class MongoStore:
         """Make the indexes those that are declared; says what was, or would be, changed."""
         said: list[str] = []
         for collection in self._collections:
-            said += await self._ask(lambda c=collection: self._fit(c, change), within=_LONG)  # type: ignore[misc]
+            said += await self._ask(partial(self._fit, collection, change), within=_LONG)
         return said
 
     async def rewrite(self, collection: Collection, documents: Sequence[Stored]) -> int:
@@ -288,7 +289,7 @@ class MongoStore:
         if not await self.swap_mark(await self.mark(), meanwhile):
             raise StoreUnavailable("MongoDB: another process is changing the store")
         for collection in self._collections:
-            await self._ask(lambda c=collection: self._in(c).delete_many({}), within=_LONG)  # type: ignore[misc]
+            await self._ask(partial(self._in(collection).delete_many, {}), within=_LONG)
         await self.fit_indexes()
         yield _Renewal(self)
         if not await self.swap_mark(meanwhile, after):

@@ -739,6 +739,7 @@ class _Line:
         async with asyncio.timeout(self._silence):
             link = await _Link.open(node, self._channel(self._worker), hear)
         self._link = link
+        stopping = False
         try:
             self._flush()
             quiet = 0.0
@@ -754,18 +755,20 @@ class _Line:
                     quiet = 0.0
                 if await self._servers.owner(self._prefix) is not node:
                     raise redis.ConnectionError("another server has the channel")
+        except asyncio.CancelledError:
+            stopping = True
+            raise
         finally:
             self._flush()
             self._link, self.healthy = None, False
-            self._common.dropped.n += link.close()
+            self._common.dropped.n += link.close(stopping=stopping)
 
 
 class _Link(asyncio.Protocol):
     """A connection to the server that has a channel: hears it, and publishes, without a task or a wait for each.
 
-    redis-py opens it, with whatever the URL asks for; its private `_reader` and `_writer` are where
-    the transport is taken from. RESP3
-    lets one connection hear and speak.
+    redis-py opens it, with whatever the URL asks for; its private `_reader` and `_writer` are where the transport is
+    taken from. RESP3 lets one connection hear and speak.
     """
 
     def __init__(self, hear: Callable[[list[bytes]], None]) -> None:
@@ -804,14 +807,17 @@ class _Link(asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def publish(self, channel: bytes, message: bytes, notes: int) -> None:
+        self._asked.append(notes)
         if self._transport is not None:
-            self._asked.append(notes)
             self._transport.write(_command(b"SPUBLISH", channel, message))
 
-    def close(self) -> int:
-        """Let go of it once all has been written; gives how many notes were not confirmed to have left the server."""
+    def close(self, *, stopping: bool) -> int:
+        """Let go of it; gives how many notes were not confirmed to have left the server.
+
+        What is unwritten is written only if it is the worker that stops: a link gone dark would keep it for ever.
+        """
         if self._transport is not None:
-            self._transport.close()
+            (self._transport.close if stopping else self._transport.abort)()
         return sum(self._asked)
 
     def data_received(self, data: bytes) -> None:

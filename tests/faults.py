@@ -240,6 +240,21 @@ def open_files_of(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def clients_of(pid: int, port: int) -> int:
+    """How many connections that came to this port a process holds."""
+    came = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, own, _, state, *_, socket = line.split()[:10]
+            if own.endswith(f":{port:04X}") and state != "0A":  # which listens
+                came.add(f"socket:[{socket}]")
+    held = 0
+    for handle in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held += str(handle.readlink()) in came
+    return held
+
+
 @contextlib.asynccontextmanager
 async def within(seconds: float) -> AsyncIterator[None]:
     """Fails if the block takes longer, saying what was asked."""

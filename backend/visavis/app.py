@@ -80,6 +80,10 @@ log = logging.getLogger(__name__)
 
 MODES: tuple[Mode, ...] = ("text", "voice", "video")
 """In the order they are offered."""
+GUEST_SECONDS = 1.0
+"""For how long the document store may let a guest wait."""
+COMMAND_SECONDS = 10.0
+"""And an operator's command, which would rather wait for a busy disk than fail."""
 LINGER_SECONDS = 1.0
 """For which the rest of a refused body is read, so that its sender gets to see the answer."""
 READ_AHEAD_BYTES = 16_384
@@ -173,7 +177,7 @@ class Visavis:
         self._metrics = metrics = Metrics()
         traces = self._traces()
         self._tokens = tokens = Tokens(keys, s.session_seconds)
-        self._documents = documents = document_store(s, data_dir, metrics)
+        self._documents = documents = document_store(s, data_dir, metrics, timeout=GUEST_SECONDS)
         ends(documents.close)
         await Schema().bring_up(documents, s.migration_seconds)
         places = redis_at(s, redis_url, metrics)
@@ -732,11 +736,13 @@ def redis_at(s: Settings, url: str, metrics: Metrics | None = None) -> Keyspace:
         raise CannotServe(f"REDIS_URL: {error}") from None
 
 
-def document_store(s: Settings, data_dir: Path, metrics: Metrics | None = None) -> Upkeep:
-    """What must last, by the settings."""
+def document_store(
+    s: Settings, data_dir: Path, metrics: Metrics | None = None, *, timeout: float = COMMAND_SECONDS
+) -> Upkeep:
+    """What must last, by the settings; `timeout`: seconds until StoreUnavailable."""
     if s.mongo_url:
-        return MongoStore(s.mongo_url, s.mongo_database, collections.ALL, meter=metrics)
-    return SqliteStore(_sqlite(data_dir), collections.ALL, meter=metrics)
+        return MongoStore(s.mongo_url, s.mongo_database, collections.ALL, timeout=timeout, meter=metrics)
+    return SqliteStore(_sqlite(data_dir), collections.ALL, timeout=timeout, meter=metrics)
 
 
 @asynccontextmanager

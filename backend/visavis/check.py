@@ -39,7 +39,7 @@ from visavis.adapters.scanner import Clamd
 from visavis.adapters.tokens import LEAST_SECRET, SecretsInvalid, read_secrets
 from visavis.adapters.turn import PrivateTurn, TurnFailed, TurnServers, available, sign
 from visavis.adapters.valkey import PrivateValkey, ValkeyFailed
-from visavis.app import ROOT, CannotServe, document_store, storage
+from visavis.app import GUEST_SECONDS, ROOT, CannotServe, document_store, storage
 from visavis.contract import Refused
 from visavis.core.liveness import read_share
 from visavis.core.ports import (
@@ -467,7 +467,7 @@ async def check_documents(site: Site, told: Findings) -> None:
         works = await asyncio.to_thread(_check_sqlite, site, told) and (site.data_dir / "visavis.sqlite").exists()
     if not works:
         return
-    store = document_store(site.settings, site.data_dir)
+    store = document_store(site.settings, site.data_dir, timeout=GUEST_SECONDS)
     schema = Schema()
     try:
         mark = await schema.read_mark(store)

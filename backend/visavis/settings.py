@@ -214,7 +214,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     handshakes_per_minute: Annotated[int, _about("Times in a minute an address may connect.", ge=1)] = 500
     strangers_per_address: Annotated[
         int, _about("Connections an address may have to one worker before it says who they are.", ge=1)
-    ] = 200
+    ] = 250
     max_strangers: Annotated[
         int, _about("Connections a worker has before it knows who they are; the next is told `busy`.", ge=1)
     ] = 2000

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from crowd import Crowd
-from faults import memory_of, open_files_of, within
+from faults import clients_of, memory_of, open_files_of, within
 from rig import SECRETS, Guest, Worker, get_guest
 from visavis.core.identity import new_id
 from wire import Polls, Wire, auth_of
@@ -272,7 +272,9 @@ async def test_a_reader_who_does_not_read_is_cut_at_the_cap(worker_with: WorkerW
         async with Polls(capped.url) as polls:
             if upgrade:
                 await polls.open(auth_of(created))
-            files = open_files_of(pid_of(capped))
+            port = int(capped.url.rpartition(":")[2])
+            clients = clients_of(pid_of(capped), port)
+            assert clients > 0
             wire = Wire(capped.url, sid=polls.sid if upgrade else None)
             async with wire:
                 if upgrade:
@@ -296,7 +298,7 @@ async def test_a_reader_who_does_not_read_is_cut_at_the_cap(worker_with: WorkerW
                 assert (await away)["state"] == "away"
                 assert memory_of(pid_of(capped)) - before < 20 * MEGABYTE
                 async with asyncio.timeout(5):
-                    while open_files_of(pid_of(capped)) > files:
+                    while clients_of(pid_of(capped), port) > clients:
                         await asyncio.sleep(0.05)
         await talker.ask("conversation:leave", {"conversationId": conversation})
 

@@ -436,7 +436,22 @@ class Conversations:
         for member, place in seat.workers.items():
             if place:
                 frame = frame or self._encode(push)
-                self._post(place, notes.Deliver(member, frame, delivered))
+                if place == self._worker:
+                    self._deliver(member, frame, delivered)
+                else:
+                    self._bus.send(place, notes.encode(notes.Deliver(member, frame, delivered)), member)
+
+    def _deliver(self, guest: str, frame: bytes, delivered: int) -> None:
+        """Hand a push to a guest of this worker, if that is who is here."""
+        peer = self.peers.get(guest)
+        if peer is None:
+            return
+        if not peer.welcomed:
+            peer.early.append(notes.Deliver(guest, frame, delivered))
+            return
+        peer.line.push(frame)
+        if delivered and peer.seat is not None:
+            self._arrived(peer.seat, delivered)
 
     # ------------------------------------------------------------------ notes
 
@@ -488,6 +503,10 @@ class Conversations:
 
     def receive(self, note: notes.AnyNote) -> None:  # noqa: C901, PLR0912  # a branch for each kind of note
         """Act on a note about a guest of this worker; one about somebody who is gone is dropped."""
+        if isinstance(note, notes.Deliver):
+            # Nearly all of them.
+            self._deliver(note.guest, note.frame, note.delivered)
+            return
         peer = self.peers.get(note.guest)
         if peer is None:
             if isinstance(note, notes.Displaced) and note.guest in self._expected:
@@ -497,10 +516,6 @@ class Conversations:
             peer.early.append(note)
             return
         match note:
-            case notes.Deliver():
-                peer.line.push(note.frame)
-                if note.delivered and peer.seat is not None:
-                    self._arrived(peer.seat, note.delivered)
             case notes.Seated():
                 if peer.seat is None or peer.seat.record.id != note.record.id:
                     seat = self._sit(peer, note.record, note.workers, note.call)

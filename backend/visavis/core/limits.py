@@ -123,27 +123,34 @@ class Bucket:
         self._at = time.monotonic()
         self.refused = 0
 
-    def take(self, cost: float) -> int:
-        """Take tokens; 0 if there were enough, else ms until there are."""
-        now = time.monotonic()
-        self._level = min(self._size, self._level + (now - self._at) * self._per_second)
+    def take(self, cost: float, now: float | None = None) -> int:
+        """Take tokens; 0 if there were enough, else ms until there are. `now`: by the steady clock, if it was read."""
+        if now is None:
+            now = time.monotonic()
+        level = self._level + (now - self._at) * self._per_second
+        if level > self._size:  # noqa: PLR1730  # not a call more for each message
+            level = self._size
         self._at = now
-        if self._level >= cost:
-            self._level -= cost
-            self.refused = max(0, self.refused - 1)
+        if level >= cost:
+            self._level = level - cost
+            if self.refused:
+                self.refused -= 1
             return 0
+        self._level = level
         self.refused += 1
-        return int((cost - self._level) / self._per_second * 1000) + 1
+        return int((cost - level) / self._per_second * 1000) + 1
 
 
 class _Tab:
     """What this worker knows of one counter."""
 
-    __slots__ = ("rule", "most", "unsettled", "since", "under_way", "left", "learnt_at", "until")
+    __slots__ = ("rule", "most", "share", "unsettled", "since", "under_way", "left", "room", "learnt_at", "until")
 
     def __init__(self, rule: Rule, most: int) -> None:
         self.rule = rule
         self.most = most
+        self.share = max(most // SHARE, min(most, LEAST_SHARE * rule.unit))
+        """What may be let through before the counters have answered, if that much is left."""
         self.unsettled = 0
         self.since = 0.0
         """On the steady clock, as all times: when the oldest of what is unsettled was spent."""
@@ -151,36 +158,33 @@ class _Tab:
         """Told to the counters, which have not answered yet."""
         self.left = most
         """As the counters last said."""
+        self.room = self.share
+        """What may still be let through before the counters have answered; kept, as every message asks for it."""
         self.learnt_at = 0.0
         self.until = 0.0
         """Nothing is left before."""
-
-    @property
-    def share(self) -> int:
-        """What may be let through before the counters have answered, if that much is left."""
-        return max(self.most // SHARE, min(self.most, LEAST_SHARE * self.rule.unit))
-
-    @property
-    def room(self) -> int:
-        """What may still be let through before the counters have answered."""
-        return min(self.left, self.share) - self.unsettled - self.under_way
-
-    def spend(self, cost: int, now: float) -> None:
-        """Something was done."""
-        if not self.unsettled:
-            self.since = now
-        self.unsettled += cost
 
     def due(self, now: float) -> bool:
         """Whether the counters should hear of it now."""
         much = 2 * self.unsettled >= min(self.left, self.share)
         return self.unsettled > 0 and (much or now - self.since >= HOLD)
 
+    def tell(self) -> int:
+        """What the counters are to hear: all that is unsettled."""
+        self.under_way, self.unsettled = self.unsettled, 0
+        return self.under_way
+
+    def told(self) -> None:
+        """The counters have answered, or will not. What could not be told is forgiven: nobody should pay twice."""
+        self.under_way = 0
+        self._make_room()
+
     def learn(self, answer: Counted, now: float) -> None:
         """What the counters said."""
         self.left = answer.left
         self.learnt_at = now
         self.until = now + answer.wait_ms / 1000 if answer.wait_ms else 0.0
+        self._make_room()
 
     def open(self, now: float) -> bool:
         """Whether the time is over in which nothing was left. How much is now, the counters say again."""
@@ -188,12 +192,108 @@ class _Tab:
             return False
         if self.until:
             self.until, self.left = 0.0, self.most
+            self._make_room()
         return True
 
     def worth_keeping(self, now: float) -> bool:
         """Whether it says more than a new one would."""
         scarce = self.left < self.share and now - self.learnt_at < HOLD
         return self.unsettled > 0 or self.under_way > 0 or self.until > now or scarce
+
+    def _make_room(self) -> None:
+        self.room = min(self.left, self.share) - self.unsettled - self.under_way
+
+
+class _Tabs:
+    """The tabs of this worker, never more than REMEMBERED."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._by_key: dict[str, _Tab] = {}
+        self.forgotten = 0
+        """How often some were: whoever holds on to tabs has to look them up again."""
+        self.away_until = 0.0
+        """The counters do not answer, and are not asked before."""
+        self.settled_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def items(self) -> Iterable[tuple[str, _Tab]]:
+        return self._by_key.items()
+
+    def known(self, key: str) -> _Tab | None:
+        return self._by_key.get(key)
+
+    def find(self, key: str, rule: Rule, most: int) -> _Tab | None:
+        """What is known of a counter; None if this worker knows too many already."""
+        tab = self._by_key.get(key)
+        if tab is None and len(self._by_key) < REMEMBERED:
+            tab = self._by_key[key] = _Tab(rule, most)
+        return tab
+
+    def forget_idle(self, now: float) -> None:
+        """Forget what says no more than a new tab would: what the counters know comes with the next settlement."""
+        kept = {key: tab for key, tab in self._by_key.items() if tab.worth_keeping(now)}
+        self.forgotten += len(kept) < len(self._by_key)
+        self._by_key = kept
+
+    def learn(self, key: str, rule: Rule, most: int, answer: Counted) -> None:
+        """What the counters said without having been told anything that is on a tab."""
+        now = time.monotonic()
+        tab = self._by_key.get(key) or _Tab(rule, most)
+        tab.learn(answer, now)
+        # Whoever has plenty left needs no tab before spending something.
+        if tab.worth_keeping(now) and len(self._by_key) < REMEMBERED:
+            self._by_key[key] = tab
+
+    def check(self, tab: _Tab, now: float) -> None:
+        """Raise Refused if nothing may be spent."""
+        if not tab.open(now):
+            wait = tab.until - now
+        elif tab.room <= 0 and now >= self.away_until:
+            wait = max(ANSWERED, self.settled_at + SETTLE + ANSWERED - now)
+        else:
+            return
+        self._meter.count("limits_reached", limit=tab.rule.name)
+        raise Refused("rate_limited", retryInMs=_ms(wait))
+
+
+class Account:
+    """What somebody spends of one limit. Who spends often keeps it: what it counts towards is then found already."""
+
+    __slots__ = ("_tabs", "_rule", "_guest", "_source", "_held", "_as_of")
+
+    def __init__(self, tabs: _Tabs, rule: Rule, guest: str, source: Source) -> None:
+        self._tabs = tabs
+        self._rule = rule
+        self._guest = guest
+        self._source = source
+        self._held: tuple[_Tab, ...] = ()
+        self._as_of = -1
+        """How often tabs had been forgotten when these were found: until some are, there is no room for others."""
+
+    def spend(self, cost: float, now: float) -> None:
+        """Count something without waiting for anybody; `now` is on the steady clock. Raises Refused."""
+        if self._as_of != self._tabs.forgotten:
+            self._look()
+        held = self._held
+        for tab in held:
+            if tab.room <= 0 or tab.until:
+                self._tabs.check(tab, now)
+        units = round(cost * self._rule.unit)
+        for tab in held:
+            if not tab.unsettled:
+                tab.since = now
+            tab.unsettled += units
+            tab.room -= units
+
+    def _look(self) -> None:
+        found = [
+            self._tabs.find(key, rule, most) for rule, key, most in _counted(self._rule, self._guest, self._source)
+        ]
+        self._held = tuple(tab for tab in found if tab is not None)
+        self._as_of = self._tabs.forgotten
 
 
 class Limits:
@@ -221,7 +321,7 @@ class Limits:
         self._connections = (connections, connections * networks)
         self._living = living
         self._connected = connected
-        self._tabs: dict[str, _Tab] = {}
+        self._tabs = _Tabs(meter)
         self._guards: dict[str, Bucket] = {}
         self._here: dict[str, int] = {}
         """Connections to this worker, by the name of their address or network."""
@@ -230,8 +330,6 @@ class Limits:
         self._told: set[str] = set()
         """Names of which they may have one."""
         self._told_all = 0.0
-        self._away_until = 0.0
-        self._settled_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -241,7 +339,7 @@ class Limits:
 
     async def start(self) -> None:
         """Begin to settle."""
-        self._told_all = self._settled_at = time.monotonic()
+        self._told_all = self._tabs.settled_at = time.monotonic()
         self._tasks = [asyncio.get_running_loop().create_task(self._keep_settling())]
 
     async def stop(self) -> None:
@@ -263,12 +361,12 @@ class Limits:
             # More than there can ever be left could never be done, and the wait would be a lie.
             (rule, Count(key, min(cost, most), most, rule.window_ms))
             for name, cost in costs.items()
-            for rule, key, most in self._counted(name, guest, source)
+            for rule, key, most in _counted(self._rules[name], guest, source)
         ]
         self._refuse_who_waits(count.name for _, count in wanted)
         open_ = AT_ANY_RATE.issuperset(costs)
         now = time.monotonic()
-        if open_ and now < self._away_until:
+        if open_ and now < self._tabs.away_until:
             self._guard(wanted)
             return
         asked = [count for _, count in wanted]
@@ -278,7 +376,7 @@ class Limits:
         except (StateUnavailable, TimeoutError):
             if not open_:
                 raise
-            self._away_until = time.monotonic() + AWAY
+            self._tabs.away_until = time.monotonic() + AWAY
             self._guard(wanted)
             return
         wait_ms = max(answer.wait_ms for answer in answers)
@@ -314,17 +412,11 @@ class Limits:
 
     def spend(self, name: str, cost: float, guest: str, source: Source) -> None:
         """Count something without waiting for anybody. Raises Refused."""
-        now = time.monotonic()
-        tabs = [self._tab(key, rule, most) for rule, key, most in self._counted(name, guest, source)]
-        for tab in filter(None, tabs):
-            if not tab.open(now):
-                self._meter.count("limits_reached", limit=tab.rule.name)
-                raise Refused("rate_limited", retryInMs=_ms(tab.until - now))
-            if tab.room <= 0 and now >= self._away_until:
-                self._meter.count("limits_reached", limit=tab.rule.name)
-                raise Refused("rate_limited", retryInMs=_ms(max(ANSWERED, self._settled_at + SETTLE + ANSWERED - now)))
-        for tab in filter(None, tabs):
-            tab.spend(round(cost * tab.rule.unit), now)
+        self.account(name, guest, source).spend(cost, time.monotonic())
+
+    def account(self, name: str, guest: str, source: Source) -> Account:
+        """Where somebody spends the same again and again."""
+        return Account(self._tabs, self._rules[name], guest, source)
 
     async def settle(self, *, everything: bool = False) -> None:
         """Tell the counters what was spent and who is connected, and learn who is over. Raises StateUnavailable.
@@ -340,25 +432,21 @@ class Limits:
                 await self._settle(some)
             await self._tell_present()
         except StateUnavailable:
-            self._away_until = time.monotonic() + AWAY
+            self._tabs.away_until = time.monotonic() + AWAY
             raise
         finally:
-            self._settled_at = now = time.monotonic()
-            # Whoever is idle is forgotten: what the counters know of them comes with the next settlement.
-            self._tabs = {key: tab for key, tab in self._tabs.items() if tab.worth_keeping(now)}
-        self._away_until = 0.0
+            self._tabs.settled_at = now = time.monotonic()
+            self._tabs.forget_idle(now)
+        self._tabs.away_until = 0.0
         self._guards.clear()
 
     async def _settle(self, some: Sequence[tuple[str, _Tab]]) -> None:
-        for _, tab in some:
-            tab.under_way, tab.unsettled = tab.unsettled, 0
-        told = [Count(key, tab.under_way, tab.most, tab.rule.window_ms, "add") for key, tab in some]
+        told = [Count(key, tab.tell(), tab.most, tab.rule.window_ms, "add") for key, tab in some]
         try:
             answers = await _soon(self._counters.count(told))
         finally:
-            # What could not be told is forgiven: it may have been heard, and nobody should pay twice.
             for _, tab in some:
-                tab.under_way = 0
+                tab.told()
         now = time.monotonic()
         for (_, tab), answer in zip(some, answers, strict=True):
             tab.learn(answer, now)
@@ -381,10 +469,10 @@ class Limits:
         What the guest has spent on other workers is learnt, so that a new connection is no fresh start. Raises Refused
         (rate_limited, address_full), StateUnavailable; unless it does, `leave` has to follow.
         """
-        self._refuse_who_waits(key for _, key, _ in self._counted("handshakes", "", source))
+        self._refuse_who_waits(key for _, key, _ in _counted(self._rules["handshakes"], "", source))
         places = list(_places(source))
         now = time.monotonic()
-        full = any(tab.until > now for place in places if (tab := self._tabs.get(_full(place))))
+        full = any(tab.until > now for place in places if (tab := self._tabs.known(_full(place))))
         if full and not await self._connected(guest):
             raise Refused("address_full", retryInMs=COME_BACK_MS)
         for place in places:
@@ -412,9 +500,9 @@ class Limits:
 
         Gives what other workers have, of those places where it might matter.
         """
-        handshakes = list(self._counted("handshakes", "", source))
+        handshakes = list(_counted(self._rules["handshakes"], "", source))
         # Only the guest's own: an address that is over is found out about soon enough.
-        spent = list(self._counted("requests", guest, NOWHERE))
+        spent = list(_counted(self._rules["requests"], guest, NOWHERE))
         asked = [Count(key, 1, most, rule.window_ms) for rule, key, most in handshakes]
         asked += [Count(key, 0, most, rule.window_ms, "add") for rule, key, most in spent]
         told = [Present(place, said) for place in _places(source) if (said := self._word(place))]
@@ -422,13 +510,9 @@ class Limits:
         self._told.update(one.place for one in told)
         answers, others = await self._counters.enter(asked, told, PRESENT_KEPT_MS)
         self._has_been_told(told)
-        now = time.monotonic()
         for (rule, key, most), answer in zip(handshakes + spent, answers, strict=True):
-            # Whoever has plenty left needs no tab before spending something.
-            if (answer.wait_ms or rule.name == "requests") and (tab := self._tab(key, rule, most)) is not None:
-                tab.learn(answer, now)
-                if not tab.worth_keeping(now):
-                    del self._tabs[key]
+            if answer.wait_ms or rule.name == "requests":
+                self._tabs.learn(key, rule, most, answer)
         if wait_ms := max((answer.wait_ms for answer in answers[: len(handshakes)]), default=0):
             self._meter.count("limits_reached", limit="handshakes")
             raise Refused("rate_limited", retryInMs=wait_ms)
@@ -484,36 +568,27 @@ class Limits:
         living = self._living()
         return sum(said for worker, said in words.items() if not living or worker in living)
 
-    # ------------------------------------------------------------------ names
-
-    def _counted(self, name: str, guest: str, source: Source) -> Iterator[tuple[Rule, str, int]]:
-        """The counters of a limit for somebody: the rule, the counter's name and the most it may reach."""
-        rule = self._rules[name]
-        if rule.guest and guest:
-            yield rule, f"{name}:guest:{guest}", rule.guest
-        if rule.address and source.address:
-            yield rule, f"{name}:address:{source.address}", rule.address
-        if rule.network and source.network:
-            yield rule, f"{name}:network:{source.network}", rule.network
-
-    def _tab(self, key: str, rule: Rule, most: int) -> _Tab | None:
-        """What is known of a counter; None if this worker knows too many already."""
-        tab = self._tabs.get(key)
-        if tab is None and len(self._tabs) < REMEMBERED:
-            tab = self._tabs[key] = _Tab(rule, most)
-        return tab
-
     def _refuse_who_waits(self, keys: Iterable[str]) -> None:
         """Who was told to wait and does not costs Redis nothing."""
         now = time.monotonic()
-        waits = [tab.until - now for tab in map(self._tabs.get, keys) if tab is not None]
+        waits = [tab.until - now for tab in map(self._tabs.known, keys) if tab is not None]
         if waits and max(waits) > 0:
             raise Refused("rate_limited", retryInMs=_ms(max(waits)))
 
     def _wait(self, key: str, rule: Rule, most: int, wait_ms: int) -> None:
         """Nothing is left for so long."""
-        if (tab := self._tab(key, rule, most)) is not None:
+        if (tab := self._tabs.find(key, rule, most)) is not None:
             tab.until = time.monotonic() + wait_ms / 1000
+
+
+def _counted(rule: Rule, guest: str, source: Source) -> Iterator[tuple[Rule, str, int]]:
+    """The counters of a limit for somebody: the rule, the counter's name and the most it may reach."""
+    if rule.guest and guest:
+        yield rule, f"{rule.name}:guest:{guest}", rule.guest
+    if rule.address and source.address:
+        yield rule, f"{rule.name}:address:{source.address}", rule.address
+    if rule.network and source.network:
+        yield rule, f"{rule.name}:network:{source.network}", rule.network
 
 
 def _places(source: Source) -> Iterator[str]:

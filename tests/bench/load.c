@@ -1,22 +1,26 @@
-/* A load generator for Socket.IO over WebSocket: many clients in one thread, so that it is never the limit.
+/* A load generator for Socket.IO over WebSocket: many clients in one thread, so that it is seldom the limit.
  *
  * It shares no code with any server. Every client opens a WebSocket, joins the main namespace with the packet it
  * was given, asks for its partner, and then says small chat messages, each with an acknowledgement. Latency counts
  * from when a message was meant to be sent (its id carries that time) until its partner's socket has it.
  *
- *   load MODE SECONDS [RATE] < clients
+ *   load AT_ONCE
  *
- * MODE: idle    connect everybody and hold the connections
- *       closed  one message outstanding for each client
- *       rate    RATE messages a second in all, whatever comes back, each client in turn
- * clients: a line each, two following each other being partners: port TAB connect packet TAB request for a partner
- * It prints a line of JSON when everybody is there, waits for a line on its input, works for SECONDS, waits up to two
- * seconds for what is under way, and prints the outcome as a line of JSON. In mode idle it ends with its input.
+ * AT_ONCE: so many clients are on their way in at a time.
+ * Its input is a line for each client, two following each other being partners: port TAB connect packet TAB request
+ * for a partner (empty: only connects); then an empty line. It prints a line of JSON when everybody is there, and
+ * holds the connections. Each further line is work to do:
+ *
+ *   closed SECONDS      one message under way for each client: the next once it is acknowledged and delivered
+ *   rate SECONDS RATE   RATE messages a second in all, whatever comes back, each client in turn
+ *
+ * It prints a line when the time is up, waits up to two seconds for what is under way, and prints the outcome as a
+ * line of JSON; "busy" is the share of the time in which it had a processor: near 1 it may have been the limit.
+ * It ends with its input.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -24,12 +28,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { DOWN, CONNECTING, UPGRADING, OPENING, JOINING, LOOKING, READY };
-enum { AT_ONCE = 64, ROOM = 4096 };
+enum { ROOM = 4096 };
 
 struct client {
   int fd, state, port;
@@ -37,18 +42,18 @@ struct client {
   char *in;
   size_t held, room;
   char conversation[32];
-  uint64_t seq, acks;
+  uint64_t seq;
+  int under_way; /* what is still to come for its message: the acknowledgement, the delivery */
 };
 
 static struct client *clients;
-static size_t count, started, there;
+static size_t count, coming, there;
 static int poller;
-static const char *mode;
-static int working;
+static enum { NOT, SAYING, WAITING } work;
+static int again; /* whose message is done says the next one */
 static uint64_t sent, acked, delivered, refused;
 static uint32_t *latencies;
 static size_t latency_count, latency_room;
-static uint64_t busy_ns;
 
 static void fail(const char *format, ...) {
   va_list args;
@@ -60,11 +65,13 @@ static void fail(const char *format, ...) {
   exit(1);
 }
 
-static uint64_t now_ns(void) {
+static uint64_t clock_ns(clockid_t clock) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+
+static uint64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
 static void keep(uint64_t ns) {
   if (latency_count == latency_room) {
@@ -121,7 +128,12 @@ static void say(struct client *c, uint64_t meant) {
                       (unsigned long long)c->seq, c->conversation, (unsigned long long)meant,
                       (unsigned)((c - clients) & 0xffff), (unsigned long long)c->seq);
   send_text(c, text, (size_t)size);
+  c->under_way = 2;
   sent++;
+}
+
+static void came(struct client *c) {
+  if (--c->under_way == 0 && again && work == SAYING) say(c, now_ns());
 }
 
 /* ------------------------------------------------------------------ what comes */
@@ -146,31 +158,30 @@ static void found(struct client *c, const char *text, size_t size) {
 
 static void heard(struct client *c, const char *text, size_t size) {
   if (begins(text, size, "43")) {
-    if (c->state != READY || !working) {
+    if (c->state != READY || work == NOT) {
       if (memmem(text, size, "\"error\"", 7)) fail("refused: %.*s", (int)size, text);
       return;
     }
     acked++;
-    c->acks++;
-    if (memmem(text, size, "\"ok\"", 4)) {
-      if (!strcmp(mode, "closed") && working == 1) say(c, now_ns());
-    } else if (refused++ < 3) {
+    if (!memmem(text, size, "\"ok\"", 4) && refused++ < 3)
       fprintf(stderr, "load: refused: %.*s\n", (int)size, text);
-    }
+    came(c);
   } else if (begins(text, size, "42[\"chat:message\"")) {
     static const char mark[] = "\"id\":\"";
     const char *at = text, *end = text + size;
-    uint64_t meant = 0;
+    uint64_t meant = 0, from = 0;
     /* The conversation has an id of its own, under another name. */
     while ((at = memmem(at, (size_t)(end - at), mark, sizeof mark - 1))) {
       at += sizeof mark - 1;
       if (end - at < 22) break;
       for (int i = 0; i < 18; i++) meant = meant * 10 + (uint64_t)(at[i] - '0');
+      from = strtoull((char[]){at[18], at[19], at[20], at[21], 0}, NULL, 16);
       break;
     }
-    if (!meant) fail("a message without an id: %.*s", (int)size, text);
+    if (!meant || from >= count) fail("a message without an id: %.*s", (int)size, text);
     delivered++;
     keep(now_ns() - meant);
+    came(clients + from);
   } else if (begins(text, size, "42[\"match:found\"")) {
     if (c->state != READY) found(c, text, size);
   } else if (size == 1 && text[0] == '2') {
@@ -179,6 +190,7 @@ static void heard(struct client *c, const char *text, size_t size) {
     c->state = JOINING;
     send_text(c, c->join, strlen(c->join));
   } else if (c->state == JOINING && begins(text, size, "40")) {
+    coming--;
     if (*c->look) {
       c->state = LOOKING;
       send_text(c, c->look, strlen(c->look));
@@ -257,6 +269,7 @@ static void start(struct client *c) {
   if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
     fail("cannot connect to port %d: %s", c->port, strerror(errno));
   c->state = CONNECTING;
+  coming++;
   epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
 }
 
@@ -282,7 +295,6 @@ static void turn(uint64_t until) {
   uint64_t now = now_ns(), ns = until > now ? until - now : 0;
   struct timespec wait = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
   int n = epoll_pwait2(poller, events, 256, &wait, NULL);
-  uint64_t begun = now_ns();
   for (int i = 0; i < n; i++) {
     struct client *c = events[i].data.ptr;
     if (c->state == CONNECTING)
@@ -290,7 +302,6 @@ static void turn(uint64_t until) {
     else
       receive(c);
   }
-  busy_ns += now_ns() - begun;
 }
 
 /* ------------------------------------------------------------------ the whole */
@@ -331,55 +342,47 @@ static void read_clients(void) {
   if (!count) fail("no clients");
 }
 
-static void wait_for_word(void) {
-  char word[16];
-  if (!fgets(word, sizeof word, stdin)) exit(0);
-}
-
-int main(int argc, char **argv) {
-  if (argc < 3) fail("load MODE SECONDS [RATE] < clients");
-  mode = argv[1];
-  double seconds = atof(argv[2]), rate = argc > 3 ? atof(argv[3]) : 0;
-  setvbuf(stdin, NULL, _IONBF, 0);
-  read_clients();
-  poller = epoll_create1(0);
-
-  uint64_t begun = now_ns();
-  size_t joined = 0;
+/* Everybody there; prints how long it took. */
+static void bring(size_t at_once) {
+  uint64_t begun = now_ns(), used = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+  size_t started = 0;
   while (there < count) {
-    joined = 0;
-    for (size_t i = 0; i < started; i++) joined += clients[i].state >= LOOKING;
-    while (started < count && started - joined < AT_ONCE) start(clients + started++);
+    while (started < count && coming < at_once) start(clients + started++);
     turn(now_ns() + 50000000u);
     if (now_ns() - begun > 300000000000u) fail("only %zu of %zu came together", there, count);
   }
   double took = (double)(now_ns() - begun) / 1e9;
-  printf("{\"there\": %zu, \"seconds\": %.6f}\n", count, took);
+  used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - used;
+  printf("{\"there\": %zu, \"seconds\": %.6f, \"busy\": %.3f}\n", count, took, (double)used / 1e9 / took);
   fflush(stdout);
+}
 
-  if (!strcmp(mode, "idle")) {
-    /* Pings are answered until the input ends. */
-    struct epoll_event word = {.events = EPOLLIN, .data.ptr = NULL};
-    fcntl(0, F_SETFL, O_NONBLOCK);
-    epoll_ctl(poller, EPOLL_CTL_ADD, 0, &word);
-    for (;;) {
-      struct epoll_event events[256];
-      int n = epoll_wait(poller, events, 256, -1);
-      for (int i = 0; i < n; i++) {
-        char rest[64];
-        if (events[i].data.ptr)
-          receive(events[i].data.ptr);
-        else if (read(0, rest, sizeof rest) == 0)
-          return 0;
-      }
+/* Pings are answered until there is something to do. */
+static void hold(void) {
+  struct epoll_event word = {.events = EPOLLIN, .data.ptr = NULL};
+  int told = 0;
+  epoll_ctl(poller, EPOLL_CTL_ADD, 0, &word);
+  while (!told) {
+    struct epoll_event events[256];
+    int n = epoll_wait(poller, events, 256, -1);
+    for (int i = 0; i < n; i++) {
+      if (events[i].data.ptr)
+        receive(events[i].data.ptr);
+      else
+        told = 1;
     }
   }
+  epoll_ctl(poller, EPOLL_CTL_DEL, 0, NULL);
+}
 
-  wait_for_word();
+static void do_work(double seconds, double rate) {
   uint64_t from = now_ns(), until = from + (uint64_t)(seconds * 1e9), next = from, said = 0;
-  working = 1;
-  busy_ns = 0;
-  if (!strcmp(mode, "closed")) {
+  uint64_t used = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+  sent = acked = delivered = refused = 0;
+  latency_count = 0;
+  work = SAYING;
+  again = !rate;
+  if (again) {
     for (size_t i = 0; i < count; i++) say(clients + i, now_ns());
     while (now_ns() < until) turn(until);
   } else {
@@ -391,19 +394,40 @@ int main(int argc, char **argv) {
       }
     }
   }
-  uint64_t within = acked, within_delivered = delivered, busy = busy_ns;
+  uint64_t within = acked, within_delivered = delivered;
   double worked = (double)(now_ns() - from) / 1e9;
+  used = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - used;
   printf("{\"done\": true}\n");
   fflush(stdout);
-  working = 2;
+  work = WAITING;
   uint64_t patience = now_ns() + 2000000000u;
   while ((acked < sent || delivered < sent) && now_ns() < patience) turn(now_ns() + 20000000u);
+  work = NOT;
   qsort(latencies, latency_count, sizeof *latencies, by_size);
   printf("{\"sent\": %llu, \"acked\": %llu, \"delivered\": %llu, \"refused\": %llu, \"seconds\": %.4f, "
          "\"acked_within\": %llu, \"delivered_within\": %llu, \"busy\": %.3f, "
          "\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}\n",
          (unsigned long long)sent, (unsigned long long)acked, (unsigned long long)delivered,
          (unsigned long long)refused, worked, (unsigned long long)within, (unsigned long long)within_delivered,
-         (double)busy / 1e9 / worked, latency_ms(0.5), latency_ms(0.99), latency_ms(1));
+         (double)used / 1e9 / worked, latency_ms(0.5), latency_ms(0.99), latency_ms(1));
+  fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+  size_t at_once = argc > 1 ? (size_t)atol(argv[1]) : 0;
+  char line[64];
+  if (!at_once) fail("load AT_ONCE");
+  setvbuf(stdin, NULL, _IONBF, 0);
+  /* Else a sleep may last 50 microseconds longer than asked, which would be counted as the server's. */
+  prctl(PR_SET_TIMERSLACK, 1);
+  read_clients();
+  poller = epoll_create1(0);
+  bring(at_once);
+  for (hold(); fgets(line, sizeof line, stdin); hold()) {
+    double seconds, rate = 0;
+    if (sscanf(line, "closed %lf", &seconds) != 1 && sscanf(line, "rate %lf %lf", &seconds, &rate) != 2)
+      fail("no such work: %s", line);
+    do_work(seconds, rate);
+  }
   return 0;
 }

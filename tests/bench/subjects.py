@@ -7,14 +7,17 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import redis.asyncio as redis
 
 from rig import Worker, get_guest
 from visavis.adapters.valkey import PrivateValkey
 from visavis.describe import contract_hash
+from visavis.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,6 +41,23 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def busy_seconds() -> float:
+    """What anybody, other machines on the same metal included, has taken of this process's one processor."""
+    [processor] = os.sched_getaffinity(0)
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{processor}":
+            user, nice, system, _idle, _waiting, *interrupts_and_stolen = map(int, fields[:8])
+            return (user + nice + system + sum(interrupts_and_stolen)) / TICKS
+    raise ValueError(processor)
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it started, such as a worker's private Valkey."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(one for child in children for one in family(int(child)))]
+
+
 def resident_bytes(pid: int) -> int:
     """A process's share of the memory it has in use (PSS): what several share counts once."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -50,6 +70,12 @@ class Subject(ABC):
     """Some servers on one Redis, and the clients that may connect to them."""
 
     name = ""
+    environment: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    @classmethod
+    def absent(cls) -> str:
+        """Why it cannot be measured here, in a few words; empty if it can."""
+        return ""
 
     def __init__(self, folder: Path, workers: int, *, shared: bool) -> None:
         """`shared`: with a Redis between the workers, which a single one may not need."""
@@ -85,15 +111,19 @@ class Subject(ABC):
 
     @property
     def pids(self) -> list[int]:
-        """The workers, and what lies between them."""
-        return [process.pid for process in self._processes] + self._between
+        """The workers with what they started, and what lies between them."""
+        return [pid for process in self._processes for pid in family(process.pid)] + self._between
 
     def cpu(self) -> float:
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def memory(self) -> int:
-        """Of the workers alone."""
-        return sum(resident_bytes(process.pid) for process in self._processes)
+        """Bytes, of all of them."""
+        return sum(map(resident_bytes, self.pids))
+
+    def redis_memory(self) -> int:
+        """Bytes, of what is no worker among them."""
+        return self.memory() - sum(resident_bytes(process.pid) for process in self._processes)
 
     async def clients(self, count: int, *, look: bool) -> list[str]:
         """Lines for the load generator: `count` clients, partners on different workers if there are several.
@@ -104,19 +134,23 @@ class Subject(ABC):
         for number in range(count):
             pair, side = divmod(number, 2)
             port = self.ports[_place(pair, side, len(self.ports))]
-            lines.append(f"{port}\t40{json.dumps(self._introduction(number))}\t{self._request(pair) if look else ''}")
+            lines.append(f"{port}\t40{json.dumps(self._introduction(number))}\t{self._request(number) if look else ''}")
         return lines
 
     def _introduction(self, number: int) -> dict[str, str]:
         name = f"client{number}"
         return {"token": f"{name}.{hmac.new(b'bench', name.encode(), hashlib.sha256).hexdigest()}"}
 
-    def _request(self, pair: int) -> str:
-        return "420" + json.dumps(["match:find", {"pair": f"pair-{pair}"}])
+    def _request(self, number: int) -> str:
+        pair, side = divmod(number, 2)
+        return "420" + json.dumps(["match:find", {"pair": f"pair-{pair}", "side": side}])
+
+    def _redis(self) -> dict[str, str]:
+        return {"REDIS_URL": self._valkey.url} if self._shared else {}
 
     async def _spawn(self, *command: str, **environment: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            *command, env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE
+            *command, env={**os.environ, **environment, **self.environment}, stdout=asyncio.subprocess.PIPE
         )
         self._processes.append(process)
         assert process.stdout is not None
@@ -138,14 +172,11 @@ class Visavis(Subject):
     name = "visavis"
 
     async def _start_one(self) -> None:
-        worker = Worker(self._folder / f"worker{len(self.ports)}", **GENEROUS, **self._environment())
+        worker = Worker(self._folder / f"worker{len(self.ports)}", **GENEROUS, **self._redis(), **self.environment)
         await worker.start()
         assert worker.process is not None
         self._processes.append(worker.process)
         self.ports.append(worker.port)
-
-    def _environment(self) -> dict[str, str]:
-        return {"REDIS_URL": self._valkey.url} if self._shared else {}
 
     async def clients(self, count: int, *, look: bool) -> list[str]:
         self._tokens: list[str] = []
@@ -158,8 +189,19 @@ class Visavis(Subject):
     def _introduction(self, number: int) -> dict[str, str]:
         return {"token": self._tokens[number], "contract": contract_hash()}
 
-    def _request(self, pair: int) -> str:
-        return "420" + json.dumps(["match:find", {"mode": "text", "interests": [f"pair {pair}"]}])
+    def _request(self, number: int) -> str:
+        return "420" + json.dumps(["match:find", {"mode": "text", "interests": [f"pair {number // 2}"]}])
+
+
+class VisavisOnStock(Visavis):
+    """The same on the stock transport, the fallback."""
+
+    name = "visavis, stock transport"
+    environment = MappingProxyType({"VISAVIS_TRANSPORT": "stock"})
+
+    @classmethod
+    def absent(cls) -> str:
+        return "" if "transport" in Settings.__struct_fields__ else "there is one transport only"
 
 
 class Stock(Subject):
@@ -168,59 +210,28 @@ class Stock(Subject):
     name = "python-socketio"
 
     async def _start_one(self) -> None:
-        redis = {"REDIS_URL": self._valkey.url} if self._shared else {}
-        await self._spawn(sys.executable, str(HERE / "peers" / "stock.py"), PORT="0", **redis)
+        await self._spawn(sys.executable, str(HERE / "peers" / "stock.py"), PORT="0", **self._redis())
 
 
 class Node(Subject):
     """Node's socket.io, with its native helpers and its sharded Redis adapter."""
 
     name = "node socket.io"
+    _program = "socketio.mjs"
 
     async def _start_one(self) -> None:
-        redis = {"REDIS_URL": self._valkey.url} if self._shared else {}
-        await self._spawn("node", str(HERE / "peers" / "socketio.mjs"), PORT="0", **redis)
+        await self._spawn("node", str(HERE / "peers" / self._program), PORT="0", NODE_ENV="production", **self._redis())
 
 
-class Load:
-    """The load generator's process."""
+class NodeWithoutHelpers(Node):
+    """The same without the native helpers."""
 
-    def __init__(self, program: Path, mode: str, seconds: float, rate: float = 0) -> None:
-        self._command = [str(program), mode, str(seconds), str(rate)]
+    name = "node socket.io, no native helpers"
+    environment = MappingProxyType({"HELPERS": "no"})
 
-    async def connect(self, clients: Sequence[str]) -> float:
-        """Have everybody there; returns the seconds it took."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        self._tell("\n".join(clients) + "\n\n")
-        told: dict[str, float] = await self._hear()
-        return told["seconds"]
 
-    async def run(self) -> None:
-        """Let it work; returns when its time is up, with messages still on their way."""
-        self._tell("go\n")
-        await self._hear()
+class NodeBare(Node):
+    """Node without socket.io: a relay written by hand on `ws`, which knows just the frames of this bench."""
 
-    async def outcome(self) -> dict[str, float]:
-        found: dict[str, float] = await self._hear()
-        await self._process.wait()
-        return found
-
-    async def end(self) -> None:
-        """Hang up on everybody."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    def _tell(self, text: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(text.encode())
-
-    async def _hear(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), 600)
-        if not line:
-            raise RuntimeError("the load generator ended early; it says why above")
-        told: dict[str, float] = json.loads(line)
-        return told
+    name = "node ws, bare"
+    _program = "bare.mjs"

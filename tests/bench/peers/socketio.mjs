@@ -21,7 +21,11 @@ const io = new Server(http, { serveClient: false });
 if (process.env.REDIS_URL) {
   const { createClient } = await import("redis");
   const { createShardedAdapter } = await import("@socket.io/redis-adapter");
-  const [speak, listen] = [createClient({ url: process.env.REDIS_URL }), createClient({ url: process.env.REDIS_URL })];
+  const url = process.env.REDIS_URL;
+  const where = url.startsWith("unix://") ? { socket: { path: url.slice(7) } } : { url };
+  // Its time limit for a command, on by default, would make an AbortSignal for each message.
+  const made = () => createClient({ ...where, commandOptions: { timeout: 0 } });
+  const [speak, listen] = [made(), made()];
   await Promise.all([speak.connect(), listen.connect()]);
   io.adapter(createShardedAdapter(speak, listen));
 }
@@ -54,10 +58,15 @@ function valid(said) {
 
 io.on("connection", (socket) => {
   let pair = null;
+  let partners = null;
   socket.on("match:find", (asked, ack) => {
     pair = asked.pair;
     here.set(pair, [...(here.get(pair) ?? []), socket]);
-    if (process.env.REDIS_URL) socket.join(pair);
+    if (process.env.REDIS_URL) {
+      // A room for each side, so that a message goes to the partner's process only, and does not come back to this.
+      socket.join(`${pair}:${asked.side}`);
+      partners = `${pair}:${1 - asked.side}`;
+    }
     socket.emit("match:found", { conversation: { id: pair } });
     ack({ ok: {} });
   });
@@ -69,7 +78,7 @@ io.on("connection", (socket) => {
     const message = { ...said, seat: 0, at };
     const partner = here.get(pair).find((other) => other !== socket);
     if (partner) partner.emit("chat:message", message);
-    else socket.to(pair).emit("chat:message", message);
+    else socket.to(partners).emit("chat:message", message);
     ack({ ok: { at } });
   });
   socket.on("disconnect", () => {

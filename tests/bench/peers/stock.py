@@ -56,7 +56,10 @@ async def serve():
     redis_url = os.environ.get("REDIS_URL", "")
     server = socketio.AsyncServer(
         async_mode="aiohttp",
-        client_manager=socketio.AsyncRedisManager(redis_url) if redis_url else None,
+        # With redis-py's 100 connections it loses messages once more than that are on their way.
+        client_manager=socketio.AsyncRedisManager(redis_url, redis_options={"max_connections": 10_000})
+        if redis_url
+        else None,
         json=Json,
         http_compression=False,
         logger=False,

@@ -63,6 +63,8 @@ def free_port() -> int:
 class Worker:
     """One `visavis serve` process."""
 
+    python = sys.executable
+
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.data_dir = data_dir
         self._environment = {
@@ -84,7 +86,7 @@ class Worker:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
+                self.python,
                 "-m",
                 "visavis",
                 "serve",

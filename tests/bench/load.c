@@ -4,18 +4,20 @@
  * was given, asks for its partner, and then says small chat messages, each with an acknowledgement. Latency counts
  * from when a message was meant to be sent (its id carries that time) until its partner's socket has it.
  *
- *   load AT_ONCE
+ *   load AT_ONCE [later]
  *
- * AT_ONCE: so many clients are on their way in at a time.
+ * AT_ONCE: so many clients are on their way in at a time; later: they do not ask for their partners by themselves.
  * Its input is a line for each client, two following each other being partners: port TAB connect packet TAB request
  * for a partner (empty: only connects); then an empty line. It prints a line of JSON when everybody is there, and
  * holds the connections. Each further line is work to do:
  *
+ *   meet                all ask for their partners at once
  *   closed SECONDS      one message under way for each client: the next once it is acknowledged and delivered
  *   rate SECONDS RATE   RATE messages a second in all, whatever comes back, each client in turn
  *
- * It prints a line when the time is up, waits up to two seconds for what is under way, and prints the outcome as a
- * line of JSON; "busy" is the share of the time in which it had a processor: near 1 it may have been the limit.
+ * It prints a line when all have met; or when the time is up, and after that, having waited up to two seconds for what
+ * is under way, the outcome as a line of JSON, in which "busy" is the share of the time that it had a processor: near 1
+ * it may have been the limit.
  * It ends with its input.
  */
 #define _GNU_SOURCE
@@ -48,6 +50,7 @@ struct client {
 
 static struct client *clients;
 static size_t count, coming, there;
+static int later;
 static int poller;
 static enum { NOT, SAYING, WAITING } work;
 static int again; /* whose message is done says the next one */
@@ -191,7 +194,7 @@ static void heard(struct client *c, const char *text, size_t size) {
     send_text(c, c->join, strlen(c->join));
   } else if (c->state == JOINING && begins(text, size, "40")) {
     coming--;
-    if (*c->look) {
+    if (*c->look && !later) {
       c->state = LOOKING;
       send_text(c, c->look, strlen(c->look));
     } else {
@@ -375,6 +378,21 @@ static void hold(void) {
   epoll_ctl(poller, EPOLL_CTL_DEL, 0, NULL);
 }
 
+static void meet(void) {
+  uint64_t begun = now_ns();
+  there = 0;
+  for (size_t i = 0; i < count; i++) {
+    clients[i].state = LOOKING;
+    send_text(clients + i, clients[i].look, strlen(clients[i].look));
+  }
+  while (there < count) {
+    turn(now_ns() + 50000000u);
+    if (now_ns() - begun > 300000000000u) fail("only %zu of %zu met", there, count);
+  }
+  printf("{\"seconds\": %.6f}\n", (double)(now_ns() - begun) / 1e9);
+  fflush(stdout);
+}
+
 static void do_work(double seconds, double rate) {
   uint64_t from = now_ns(), until = from + (uint64_t)(seconds * 1e9), next = from, said = 0;
   uint64_t used = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
@@ -416,7 +434,8 @@ static void do_work(double seconds, double rate) {
 int main(int argc, char **argv) {
   size_t at_once = argc > 1 ? (size_t)atol(argv[1]) : 0;
   char line[64];
-  if (!at_once) fail("load AT_ONCE");
+  if (!at_once) fail("load AT_ONCE [later]");
+  later = argc > 2;
   setvbuf(stdin, NULL, _IONBF, 0);
   /* Else a sleep may last 50 microseconds longer than asked, which would be counted as the server's. */
   prctl(PR_SET_TIMERSLACK, 1);
@@ -425,6 +444,10 @@ int main(int argc, char **argv) {
   bring(at_once);
   for (hold(); fgets(line, sizeof line, stdin); hold()) {
     double seconds, rate = 0;
+    if (!strcmp(line, "meet\n")) {
+      meet();
+      continue;
+    }
     if (sscanf(line, "closed %lf", &seconds) != 1 && sscanf(line, "rate %lf %lf", &seconds, &rate) != 2)
       fail("no such work: %s", line);
     do_work(seconds, rate);

@@ -24,19 +24,25 @@ def compiled(folder: Path) -> Path:
 class Load:
     """One run of it. `processor` is for it alone."""
 
-    def __init__(self, program: Path, processor: int) -> None:
-        self._program = program
+    def __init__(self, program: Path, processor: int, *, later: bool = False) -> None:
+        """`later`: clients ask for their partners when told to `meet`, not as they come."""
+        self._command = [str(program), str(AT_ONCE), *(["later"] if later else [])]
         self._processor = processor
         self._process: asyncio.subprocess.Process | None = None
 
     async def connect(self, clients: Sequence[str]) -> dict[str, float]:
         """Have everybody there; returns the `seconds` it took and the share it was `busy`."""
         self._process = await asyncio.create_subprocess_exec(
-            self._program, str(AT_ONCE), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
         os.sched_setaffinity(self._process.pid, {self._processor})
         self._tell("\n".join(clients) + "\n\n")
         return await self._hear()
+
+    async def meet(self) -> float:
+        """All ask for their partners at once; returns the seconds until everybody has one."""
+        self._tell("meet\n")
+        return (await self._hear())["seconds"]
 
     async def work(self, seconds: float, rate: float) -> None:
         """Say `rate` messages a second in all, or with 0 as many as go, one of each client being under way.

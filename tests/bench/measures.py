@@ -4,29 +4,43 @@ import asyncio
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.load import Load
 from bench.subjects import (
+    TICK,
     Node,
     NodeBare,
+    NodeNewer,
     NodeWithoutHelpers,
     Stock,
     Subject,
     Visavis,
+    VisavisOnAsyncio,
+    VisavisOnFreePython313,
+    VisavisOnFreePython314,
+    VisavisOnPython312,
+    VisavisOnPython313,
+    VisavisOnPython314,
     VisavisOnStock,
     busy_seconds,
     cpu_seconds,
 )
 from visavis.adapters.turn import PrivateTurn
+from visavis.core.matching import match_round
+from visavis.simulate import POOL_TIME, Crowd, Workload
 
 Round = dict[str, float]
 Record = dict[str, list[Round]]
 """The rounds of each subject; where one was measured in several ways, under `its name|how`."""
 
+SATURATED, FIXED = "saturated", "fixed rate"
+EACH, IN_ALL = "as many for each worker", "as many in all"
 BUSY = 0.9
 """The load generator's share of its processor from which on it may have been the limit."""
 DISTURBED = 0.1
@@ -39,8 +53,14 @@ class Bench:
 
     program: Path
     processor: int
+    only: Sequence[str] = ()
+    """Names of subjects; none: all."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why subjects could not be measured, filled in as it is found out."""
+    failed: list[str] = field(default_factory=list)
+    """What went wrong, the same way."""
     rounds: int = 3
-    seconds: float = 6.0
+    seconds: float = 5.0
     """Of each piece of work that is measured."""
     warm: float = 2.0
     """Seconds of work before, for caches and compilers."""
@@ -51,13 +71,49 @@ class Bench:
     """Messages a second, where it is fixed."""
     slow_rate: float = 200.0
     """The same for those who could not keep up with it."""
-    clients_each: int = 50
-    """For each worker, where there are 1, 2 or 8."""
-    idle: Sequence[int] = field(default=(2_000, 10_000))
-    waiting: Sequence[int] = field(default=(100, 1_000, 10_000))
+    workers: Sequence[int] = (1, 2, 8)
+    """With one, partners are on the same worker; with more, never."""
+    each: int = 50
+    """Clients for each of these workers."""
+    idle: Sequence[int] = (2_000, 10_000)
+    waiting: Sequence[int] = (100, 1_000, 10_000)
 
-    def load(self) -> Load:
-        return Load(self.program, self.processor)
+    def load(self, *, later: bool = False) -> Load:
+        return Load(self.program, self.processor, later=later)
+
+
+# --------------------------------------------------------------------------- rounds
+
+
+async def _in_turns(
+    bench: Bench, kinds: Sequence[type[Subject]], measure: Callable[[type[Subject]], Awaitable[dict[str, Round]]]
+) -> Record:
+    """Rounds of every subject, one after the other, another first in each round; one that fails lacks that round."""
+    present = []
+    for kind in kinds:
+        if bench.only and kind.name not in bench.only:
+            continue
+        if why := kind.absent():
+            bench.left_out[kind.name] = why
+            print(f"{kind.name} is left out: {why}", flush=True)
+        else:
+            present.append(kind)
+    record: Record = {}
+    for number in range(bench.rounds if present else 0):
+        first = number % len(present)
+        for kind in [*present[first:], *present[:first]]:
+            print(f"round {number + 1}: {kind.name}", flush=True)
+            try:
+                found = await measure(kind)
+            except (RuntimeError, OSError, AssertionError) as error:
+                traceback.print_exc()
+                _shout(f"{kind.name} failed in round {number + 1}")
+                bench.failed.append(f"{kind.name}: {error}")
+            else:
+                for key, one in found.items():
+                    record.setdefault(key, []).append(one)
+    # In the order of the subjects, not of their first round.
+    return {key: record[key] for kind in present for key in record if key.split("|")[0] == kind.name}
 
 
 @asynccontextmanager
@@ -71,31 +127,30 @@ async def _started(kind: type[Subject], workers: int, *, shared: bool) -> AsyncI
             await subject.stop()
 
 
-def _present(kinds: Sequence[type[Subject]]) -> list[type[Subject]]:
-    for kind in kinds:
-        if why := kind.absent():
-            print(f"{kind.name} is left out: {why}", flush=True)
-    return [kind for kind in kinds if not kind.absent()]
+@asynccontextmanager
+async def _loaded(bench: Bench, clients: Sequence[str], *, later: bool = False) -> AsyncIterator[Load]:
+    load = bench.load(later=later)
+    try:
+        await load.connect(clients)
+        await asyncio.sleep(bench.settle)
+        yield load
+    finally:
+        await load.end()
 
 
-def _turns(kinds: Sequence[type[Subject]], number: int) -> list[type[Subject]]:
-    """One after the other, another first in each round."""
-    first = number % len(kinds)
-    return [*kinds[first:], *kinds[:first]]
-
-
-async def _work(subject: Subject, load: Load, seconds: float, rate: float) -> Round:
+async def _work(subject: Subject, load: Load, seconds: float, rate: float, how: str) -> Round:
     """`rate` messages a second in all; 0: as many as go."""
     before, all_before = subject.cpu(), busy_seconds()
     await load.work(seconds, rate)
-    spent, all_spent = subject.cpu() - before, busy_seconds() - all_before
+    spent, all_spent = max(subject.cpu() - before, TICK), busy_seconds() - all_before
     found = await load.outcome()
     if found["refused"]:
-        raise RuntimeError(f"{subject.name} refused {found['refused']:.0f} messages")
+        raise RuntimeError(f"{found['refused']:.0f} messages were refused, {how}")
     messages = min(found["delivered_within"], found["acked_within"])
     if not messages:
-        raise RuntimeError(f"{subject.name} delivered nothing")
-    return {
+        raise RuntimeError(f"nothing was delivered, {how}")
+    outcome = {
+        "rate": rate,
         "per_cpu_second": messages / spent,
         "us_each": spent / messages * 1e6,
         "per_second": messages / found["seconds"],
@@ -106,143 +161,177 @@ async def _work(subject: Subject, load: Load, seconds: float, rate: float) -> Ro
         "others_busy": max(0.0, all_spent - spent) / found["seconds"],
         "load_busy": found["busy"],
     }
-
-
-def _say(number: int, subject: Subject, how: str, found: Round) -> None:
     print(
-        f"round {number + 1}: {subject.name}, {how}: {found['per_cpu_second']:,.0f} a CPU second, "
-        f"{found['per_second']:,.0f}/s, p50 {found['p50_ms']:.2f} p99 {found['p99_ms']:.2f} ms, "
-        f"servers {found['servers_busy']:.0%} busy, lost {found['lost']:.0f}",
+        f"  {how}: {outcome['per_cpu_second']:,.0f} a CPU second, {outcome['per_second']:,.0f}/s, "
+        f"p50 {outcome['p50_ms']:.2f} p99 {outcome['p99_ms']:.2f} ms, "
+        f"servers {outcome['servers_busy']:.0%} busy, lost {outcome['lost']:.0f}",
         flush=True,
     )
+    _warn(outcome)
+    return outcome
+
+
+def _warn(found: Round) -> None:
     if found["others_busy"] > DISTURBED:
-        print(f"!!! others had {found['others_busy']:.0%} of the servers' processor", file=sys.stderr)
+        _shout(f"others had {found['others_busy']:.0%} of the servers' processor")
     if found["load_busy"] > BUSY:
-        print(f"!!! the load generator was {found['load_busy']:.0%} busy: it may have been the limit", file=sys.stderr)
-    sys.stderr.flush()
+        _shout(f"the load generator was {found['load_busy']:.0%} busy: it may have been the limit")
 
 
-SATURATED, FIXED = "saturated", "fixed rate"
+def _shout(text: str) -> None:
+    print(f"!!! {text}", file=sys.stderr, flush=True)
+
+
+# --------------------------------------------------------------------------- messages
 
 
 async def _talk(bench: Bench, kinds: Sequence[type[Subject]], workers: int) -> Record:
-    record: Record = {}
-    kinds = _present(kinds)
-    for number in range(bench.rounds):
-        for kind in _turns(kinds, number):
-            async with _started(kind, workers, shared=workers > 1) as subject:
-                load = bench.load()
-                try:
-                    await load.connect(await subject.clients(bench.clients, look=True))
-                    await asyncio.sleep(bench.settle)
-                    await _work(subject, load, bench.warm, 0)
-                    slow = workers > 1 and issubclass(kind, Stock)
-                    for how, rate in ((SATURATED, 0.0), (FIXED, bench.slow_rate if slow else bench.rate)):
-                        found = await _work(subject, load, bench.seconds, rate)
-                        record.setdefault(f"{kind.name}|{how}", []).append({**found, "rate": rate})
-                        _say(number, subject, how, found)
-                finally:
-                    await load.end()
-    return record
+    async def measure(kind: type[Subject]) -> dict[str, Round]:
+        async with AsyncExitStack() as ending:
+            subject = await ending.enter_async_context(_started(kind, workers, shared=workers > 1))
+            clients = await subject.clients(bench.clients, look=True)
+            load = await ending.enter_async_context(_loaded(bench, clients))
+            await _work(subject, load, bench.warm, 0, "warming up")
+            rate = bench.slow_rate if workers > 1 and issubclass(kind, Stock) else bench.rate
+            return {
+                f"{kind.name}|{SATURATED}": await _work(subject, load, bench.seconds, 0, SATURATED),
+                f"{kind.name}|{FIXED}": await _work(subject, load, bench.seconds, rate, FIXED),
+            }
+
+    return await _in_turns(bench, kinds, measure)
 
 
 async def relay(bench: Bench) -> Record:
     """Partners in one process."""
-    return await _talk(bench, [Visavis, VisavisOnStock, Stock, Node, NodeWithoutHelpers, NodeBare], 1)
+    return await _talk(bench, [Visavis, VisavisOnStock, Stock, Node, NodeWithoutHelpers, NodeNewer, NodeBare], 1)
 
 
 async def across(bench: Bench) -> Record:
     """Partners in two processes, with one Valkey between them, whose CPU counts."""
-    return await _talk(bench, [Visavis, Node, Stock], 2)
+    return await _talk(bench, [Visavis, Stock, Node, NodeNewer], 2)
 
 
-# --------------------------------------------------------------------------- workers
-
-
-WORKERS = (1, 2, 8)
-"""With one, partners are on the same worker; with more, never."""
-GROWING: dict[type[Subject], tuple[float, float]] = {Visavis: (125.0, 1000.0), Stock: (12.0, 100.0)}
-"""Messages a second for each worker, and in all."""
-EACH, IN_ALL = "as much for each worker", "as much in all"
+async def versions(bench: Bench) -> Record:
+    """Visavis alone, on what else it could run on."""
+    kinds = [
+        *(Visavis, VisavisOnAsyncio, VisavisOnPython312, VisavisOnPython313, VisavisOnPython314),
+        *(VisavisOnFreePython313, VisavisOnFreePython314),
+    ]
+    return await _talk(bench, kinds, 1)
 
 
 async def bus(bench: Bench) -> Record:
     """What a message costs between ever more workers; `idle_cores` is what they take with nothing to do."""
-    record: Record = {}
-    for number in range(bench.rounds):
-        for workers in WORKERS:
-            for kind, (each, in_all) in GROWING.items():
-                async with _started(kind, workers, shared=True) as subject:
-                    load = bench.load()
-                    try:
-                        clients = max(bench.clients_each * workers, 2 * workers * (workers - 1))
-                        await load.connect(await subject.clients(clients, look=True))
-                        await asyncio.sleep(bench.settle)
-                        before = subject.cpu()
-                        await asyncio.sleep(bench.seconds)
-                        idle = (subject.cpu() - before) / bench.seconds
-                        for how, rate in ((EACH, each * workers), (IN_ALL, in_all), (SATURATED, 0.0)):
-                            found = await _work(subject, load, bench.seconds, rate)
-                            found |= {"rate": rate, "idle_cores": idle}
-                            found["us_more"] = found["us_each"] - idle / found["per_second"] * 1e6
-                            record.setdefault(f"{kind.name}|{how}|{workers}", []).append(found)
-                            _say(number, subject, f"{workers} workers, {how}", found)
-                    finally:
-                        await load.end()
-    return record
+    # Messages a second for each worker, and in all.
+    rates: dict[type[Subject], tuple[float, float]] = {Visavis: (125.0, 1000.0), Stock: (12.0, 100.0)}
+
+    async def measure(kind: type[Subject]) -> dict[str, Round]:
+        outcome = {}
+        each, in_all = rates[kind]
+        for workers in bench.workers:
+            async with AsyncExitStack() as ending:
+                subject = await ending.enter_async_context(_started(kind, workers, shared=True))
+                clients = await subject.clients(bench.each * workers, look=True)
+                load = await ending.enter_async_context(_loaded(bench, clients))
+                before = subject.cpu()
+                await asyncio.sleep(bench.seconds)
+                idle = (subject.cpu() - before) / bench.seconds
+                for how, rate in ((EACH, each * workers), (IN_ALL, in_all), (SATURATED, 0.0)):
+                    found = await _work(subject, load, bench.seconds, rate, f"{workers} workers, {how}")
+                    more = found["us_each"] - idle / found["per_second"] * 1e6
+                    outcome[f"{kind.name}|{how}|{workers}"] = {**found, "idle_cores": idle, "us_more": more}
+        return outcome
+
+    return await _in_turns(bench, list(rates), measure)
 
 
-# --------------------------------------------------------------------------- idle connections
+# --------------------------------------------------------------------------- connections
 
 
 async def idle(bench: Bench) -> Record:
-    """What a server's memory grows by with so many connections, what that takes, and how fast they come."""
-    record: Record = {}
-    kinds = _present([Visavis, VisavisOnStock, Stock, Node, NodeBare])
-    for number in range(bench.rounds):
-        for kind in _turns(kinds, number):
-            async with _started(kind, 1, shared=False) as subject:
-                # What the first clients bring with them, code and caches, belongs to the server.
-                first = bench.load()
-                await first.connect(await subject.clients(200, look=False))
-                await first.end()
-                clients = await subject.clients(max(bench.idle), look=False)
+    """What a server's memory grows by with so many connections, what holding them takes, and how fast they come."""
+
+    async def measure(kind: type[Subject]) -> dict[str, Round]:
+        outcome = {}
+        async with AsyncExitStack() as ending:
+            subject = await ending.enter_async_context(_started(kind, 1, shared=False))
+            # What the first clients bring with them, code and caches, belongs to the server.
+            async with _loaded(bench, await subject.clients(50, look=False)):
+                pass
+            clients = await subject.clients(max(bench.idle), look=False)
+            await asyncio.sleep(bench.settle)
+            await subject.tidy()
+            empty, empty_redis, there = subject.memory(), subject.redis_memory(), 0
+            for count in sorted(bench.idle):
+                load = bench.load()
+                ending.push_async_callback(load.end)
+                before, all_before = subject.cpu(), busy_seconds()
+                came = await load.connect(clients[there:count])
+                spent, all_spent = max(subject.cpu() - before, TICK), busy_seconds() - all_before
                 await asyncio.sleep(bench.settle)
-                loads: list[Load] = []
-                empty, empty_redis, there = subject.memory(), subject.redis_memory(), 0
-                try:
-                    for count in sorted(bench.idle):
-                        loads.append(bench.load())
-                        spent, disturbed = subject.cpu(), busy_seconds()
-                        came = await loads[-1].connect(clients[there:count])
-                        spent, disturbed = subject.cpu() - spent, busy_seconds() - disturbed
-                        await asyncio.sleep(bench.settle)
-                        resting = subject.cpu()
-                        await asyncio.sleep(bench.seconds)
-                        found = {
-                            "kb_each": (subject.memory() - empty) / count / 1000,
-                            "redis_kb_each": (subject.redis_memory() - empty_redis) / count / 1000,
-                            "empty_mb": empty / 1e6,
-                            "connects_per_second": (count - there) / came["seconds"],
-                            "connects_per_cpu_second": (count - there) / spent,
-                            "idle_cores": (subject.cpu() - resting) / bench.seconds,
-                            "servers_busy": spent / came["seconds"],
-                            "others_busy": max(0.0, disturbed - spent) / came["seconds"],
-                            "load_busy": came["busy"],
-                        }
-                        there = count
-                        record.setdefault(f"{kind.name}|{count}", []).append(found)
-                        print(
-                            f"round {number + 1}: {kind.name}, {count} connections: {found['kb_each']:.1f} kB each, "
-                            f"{found['redis_kb_each']:.1f} of it Redis, {found['connects_per_second']:,.0f} connects a "
-                            f"second, {found['connects_per_cpu_second']:,.0f} a CPU second, "
-                            f"servers {found['servers_busy']:.0%} busy, idle {found['idle_cores']:.1%} of a core",
-                            flush=True,
-                        )
-                finally:
-                    for load in loads:
-                        await load.end()
-    return record
+                before = subject.cpu()
+                await asyncio.sleep(bench.seconds)
+                resting = subject.cpu() - before
+                await subject.tidy()
+                found = {
+                    "kb_each": (subject.memory() - empty) / count / 1000,
+                    "redis_kb_each": (subject.redis_memory() - empty_redis) / count / 1000,
+                    "empty_mb": empty / 1e6,
+                    "connects_per_second": (count - there) / came["seconds"],
+                    "connects_per_cpu_second": (count - there) / spent,
+                    "idle_cores": resting / bench.seconds,
+                    "servers_busy": spent / came["seconds"],
+                    "others_busy": max(0.0, all_spent - spent) / came["seconds"],
+                    "load_busy": came["busy"],
+                }
+                there = count
+                outcome[f"{kind.name}|{count}"] = found
+                print(
+                    f"  {count} connections: {found['kb_each']:.1f} kB each, {found['redis_kb_each']:.1f} of it Redis, "
+                    f"{found['connects_per_second']:,.0f} connects a second, "
+                    f"{found['connects_per_cpu_second']:,.0f} a CPU second, servers {found['servers_busy']:.0%} busy, "
+                    f"then {found['idle_cores']:.1%} of a core",
+                    flush=True,
+                )
+                _warn(found)
+        return outcome
+
+    return await _in_turns(bench, [Visavis, VisavisOnStock, Stock, Node, NodeNewer, NodeBare], measure)
+
+
+# --------------------------------------------------------------------------- matching
+
+
+MOST_MEETING = 1_000
+"""Guests whom a server has ask for their partners at once: guests are not made fast enough for more."""
+
+
+async def matching(bench: Bench) -> Record:
+    """A round over a pool of so many, and a server that as many ask at once; nobody else here does the like."""
+
+    async def measure(kind: type[Subject]) -> dict[str, Round]:
+        outcome = {}
+        match_round(Crowd(Workload(), "bench/warm").pool(100), POOL_TIME)
+        for waiting in bench.waiting:
+            pool = Crowd(Workload(), f"bench/{waiting}").pool(waiting)
+            before = time.process_time()
+            pairs = len(match_round(pool, POOL_TIME))
+            spent = time.process_time() - before
+            found = {"round_ms": spent * 1000, "pairs": pairs, "pairs_per_cpu_second": pairs / spent}
+            if waiting <= MOST_MEETING:
+                async with AsyncExitStack() as ending:
+                    subject = await ending.enter_async_context(_started(kind, 1, shared=False))
+                    clients = await subject.clients(waiting, look=True)
+                    load = await ending.enter_async_context(_loaded(bench, clients, later=True))
+                    before = subject.cpu()
+                    found["met_ms"] = await load.meet() * 1000
+                    found["met_cpu_ms"] = (subject.cpu() - before) * 1000
+            outcome[f"{kind.name}|{waiting}"] = found
+            met = f"; all had met after {found['met_ms']:.0f} ms" if "met_ms" in found else ""
+            print(f"  {waiting} waiting: a round takes {found['round_ms']:.1f} ms, {pairs} pairs{met}", flush=True)
+        return outcome
+
+    return await _in_turns(bench, [Visavis], measure)
 
 
 # --------------------------------------------------------------------------- the relay for calls
@@ -250,13 +339,13 @@ async def idle(bench: Bench) -> Record:
 
 async def turn(bench: Bench) -> Record:
     """CPU of coturn, as shipped, for packets of 1,000 bytes between clients that both relay, as in a call."""
-    record: Record = {}
+    rounds = []
     for number in range(bench.rounds):
         server = PrivateTurn()
         await server.start()
         try:
             before = cpu_seconds(server.pid)
-            command = f"-y -m 20 -n {int(bench.seconds * 200)} -l 1000 -z 5 -p {server.port} -W {server.secret}".split()
+            command = f"-y -m 20 -n {bench.seconds * 200:.0f} -l 1000 -z 5 -p {server.port} -W {server.secret}".split()
             process = await asyncio.create_subprocess_exec(
                 "turnutils_uclient", *command, server.address, stdout=asyncio.subprocess.PIPE
             )
@@ -265,7 +354,6 @@ async def turn(bench: Bench) -> Record:
         finally:
             await server.stop()
         sent, received = (int(found) for found in re.findall(r"tot_(?:send|recv)_msgs=(\d+)", said)[-2:])
-        found = {"us_each": spent / received * 1e6, "received": received, "lost": sent - received}
-        record.setdefault("coturn", []).append(found)
-        print(f"round {number + 1}: {found['us_each']:.1f} us a packet, lost {found['lost']:.0f}", flush=True)
-    return record
+        rounds.append({"us_each": spent / received * 1e6, "lost": sent - received})
+        print(f"round {number + 1}: {rounds[-1]['us_each']:.1f} us a packet, lost {sent - received}", flush=True)
+    return {"coturn": rounds}

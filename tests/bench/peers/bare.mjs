@@ -109,6 +109,9 @@ setInterval(() => {
   }
 }, 25_000);
 
+// So that the memory of idle connections is theirs alone.
+process.on("SIGUSR2", () => globalThis.gc?.());
+
 http.listen({ port: Number(process.env.PORT ?? 0), host: "127.0.0.1", backlog: 4096 }, () => {
   console.log(http.address().port);
 });

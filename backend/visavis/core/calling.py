@@ -199,10 +199,10 @@ class Calling:
     def _spare(seat: Seat) -> None:
         """Each description makes the other side's browser work: no browser makes many. Raises Refused."""
         now = time.monotonic()
-        seat.described = [at for at in seat.described if now - at < DESCRIBED_SECONDS]
+        seat.described = tuple(at for at in seat.described if now - at < DESCRIBED_SECONDS)
         if len(seat.described) >= MOST_DESCRIBED:
             raise Refused("rate_limited", retryInMs=int((seat.described[0] + DESCRIBED_SECONDS - now) * 1000) + 1)
-        seat.described.append(now)
+        seat.described += (now,)
 
     def experience(self, peer: Peer, asked: CallExperience) -> Done:
         """Count how the call went: a connection and a failure once for each member and call."""
@@ -211,10 +211,10 @@ class Calling:
         if asked.call_id not in (call.id if call else None, over.id if over else None):
             raise Refused("no_such_call")
         if asked.what != "restarted":
-            seat.told = {told for told in seat.told if told[0] == asked.call_id}
+            seat.told = frozenset(told for told in seat.told if told[0] == asked.call_id)
             if (asked.call_id, asked.what) in seat.told:
                 return _DONE
-            seat.told.add((asked.call_id, asked.what))
+            seat.told |= {(asked.call_id, asked.what)}
         match asked.what:
             case "connected":
                 self._meter.count("calls_connected", path=asked.path)

@@ -56,6 +56,9 @@ DEPARTED_AT_ONCE = 200
 LOOK_AGAIN_MS = 2000
 """Pause before asking Redis again whether an absent member's time has run out."""
 
+_NONE: frozenset[Any] = frozenset()
+"""One for all who have none: each new one would be 216 bytes, for everybody connected."""
+
 
 class Line(Protocol):
     """A guest's connection, as the door gives it."""
@@ -102,9 +105,9 @@ class Seat:
         self.call = call
         self.ring: asyncio.TimerHandle | None = None
         """Runs while the call rings."""
-        self.told: set[tuple[str, str]] = set()
+        self.told: frozenset[tuple[str, str]] = _NONE
         """What this member's client has told of which call, to be counted once."""
-        self.described: list[float] = []
+        self.described: tuple[float, ...] = ()
         """When this member sent session descriptions of late."""
         self.grace: dict[str, asyncio.TimerHandle] = {}
         """Runs for each member who is away."""
@@ -139,7 +142,6 @@ class Peer:
         "searching",
         "blocked",
         "interests",
-        "welcomed",
         "early",
     )
 
@@ -154,13 +156,17 @@ class Peer:
         """How often Redis is being told of it just now: the epoch may be another already."""
         self.seat: Seat | None = None
         self.searching: Mode | None = None
-        self.blocked: set[str] = set()
+        self.blocked: frozenset[str] = _NONE
         """Devices this guest's browser has blocked, as far as is known here."""
         self.interests: tuple[str, ...] = ()
         """What the guest last searched with, counted for what is popular here."""
-        self.welcomed = False
-        self.early: list[notes.AnyNote] = []
-        """Notes that came before the client was told where it stands."""
+        self.early: list[notes.AnyNote] | None = []
+        """Notes that came before the client was told where it stands; None from then on."""
+
+    @property
+    def welcomed(self) -> bool:
+        """Whether the client was told where it stands."""
+        return self.early is None
 
 
 class Conversations:
@@ -237,9 +243,8 @@ class Conversations:
                 lobby=self._lobby(),
             ),
         )
-        peer.welcomed = True
-        early, peer.early = peer.early, []
-        for note in early:
+        early, peer.early = peer.early, None
+        for note in early or ():
             self.receive(note)
 
     async def _register(self, peer: Peer, claim: Record | None) -> None:
@@ -446,7 +451,7 @@ class Conversations:
         peer = self.peers.get(guest)
         if peer is None:
             return
-        if not peer.welcomed:
+        if peer.early is not None:
             peer.early.append(notes.Deliver(guest, frame, delivered))
             return
         peer.line.push(frame)
@@ -512,7 +517,7 @@ class Conversations:
             if isinstance(note, notes.Displaced) and note.guest in self._expected:
                 self._expected[note.guest].set()
             return
-        if not peer.welcomed:
+        if peer.early is not None:
             peer.early.append(note)
             return
         match note:

@@ -86,7 +86,7 @@ class Matchmaker:
             interests=interests,
             languages=tuple(dict.fromkeys(asked.languages)),
             aliases=(peer.guest.id, peer.guest.device),
-            avoid=frozenset(await self._avoided(peer)),
+            avoid=await self._avoided(peer),
             since=0,
         )
         try:
@@ -141,7 +141,7 @@ class Matchmaker:
         self._want_round(queue)
         return since
 
-    async def _avoided(self, peer: Peer) -> set[str]:
+    async def _avoided(self, peer: Peer) -> frozenset[str]:
         """Recent partners and blocked devices. Without the store, the blocks this connection knows of hold."""
         try:
             cursor = None
@@ -149,7 +149,7 @@ class Matchmaker:
                 page = await self._documents.find(
                     BLOCKS, "blocker", (peer.guest.device,), limit=200, newest_first=True, cursor=cursor
                 )
-                peer.blocked.update(str(d.data["blocked"]) for d in page.documents)
+                peer.blocked = peer.blocked.union(str(d.data["blocked"]) for d in page.documents)
                 cursor = page.cursor
                 if cursor is None or len(peer.blocked) >= MOST_BLOCKED:
                     break

@@ -42,7 +42,7 @@ class Safety:
         self._meter.count("blocks")
         # Safe first, then for good: without the store the two are parted all the same, and the refusal says
         # that it has to be asked again to last.
-        peer.blocked.update(other.device for other in others)
+        peer.blocked = peer.blocked.union(other.device for other in others)
         await self._conversations.end(record.id, peer.guest.id, "left", part=True)
         for other in others:
             try:

@@ -22,6 +22,7 @@ def measured():
 
 
 def test_the_committed_page_and_plots_are_what_the_committed_rounds_give(measured, tmp_path):
+    """Nobody edits a figure, and nobody changes what a page says of old rounds without saying it there."""
     page.write(measured, tmp_path)
     made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.*")}
     kept = {
@@ -41,6 +42,7 @@ def test_the_committed_page_and_plots_are_what_the_committed_rounds_give(measure
     ],
 )
 def test_whether_a_target_is_met_is_worked_out_from_the_rounds(measured, part, how, measure, aim, more_is_better):
+    """Just above the aim and just below it, on either side of "met"."""
     [target] = [one for one in page.targets(measured) if (one.part, one.how, one.measure) == (part, how, measure)]
     assert target.aim == aim
 
@@ -55,6 +57,7 @@ def test_whether_a_target_is_met_is_worked_out_from_the_rounds(measured, part, h
 
 
 def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_rounds_of_the_same_turn():
+    """Rounds of different turns saw a different machine."""
     record = {
         "a|x": [{"much": 10.0}, {"much": 30.0}, {"much": 20.0}],
         "b|x": [{"much": 10.0}, {"much": 5.0}, {"much": 4.0}],
@@ -63,12 +66,14 @@ def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_rounds_of_the_sam
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed(measured):
+    """A page of some of the measures claims nothing of the others."""
     data = {**measured, "relay": {}}
     assert page.targets(data)[0].met(data, page.NODES[0]) is None
     assert "not measured" in page.aims(data)
 
 
 async def test_it_measures_a_real_worker_and_writes_its_page(tmp_path):
+    """A second of the real thing: load generator, worker, record and page."""
     if shutil.which("cc") is None:
         missing("no C compiler")
     few = {"rounds": 1, "seconds": 0.3, "warm": 0.1, "settle": 0.1, "clients": 4, "rate": 50, "idle": 10}

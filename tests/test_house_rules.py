@@ -63,8 +63,8 @@ def test_the_layers_hold() -> None:
 @pytest.mark.parametrize(
     ("library", "where"),
     [
-        ("socketio", {"doors/gateway.py", "probe.py"}),
-        ("engineio", {"doors/gateway.py"}),
+        ("socketio", {"probe.py"}),
+        ("engineio", {"doors/stock.py"}),
         ("redis", {"adapters/redis.py", "adapters/topology.py", "adapters/valkey.py"}),
         ("sqlite3", {"adapters/sqlite.py"}),
         ("pymongo", {"adapters/mongo.py"}),

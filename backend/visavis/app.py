@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -68,6 +68,9 @@ from visavis.core.ports import (
 from visavis.core.recordings import Recordings
 from visavis.core.safety import Evidence, Safety
 from visavis.core.schema import CannotUse, Schema
+from visavis.doors import engine
+from visavis.doors.carrying import Carrier
+from visavis.doors.engine import Engine
 from visavis.doors.gateway import Gateway, Handler, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.doors.sources import Sources
@@ -269,11 +272,8 @@ class Visavis:
             contract_hash,
             limits,
             sources,
-            origins=origins,
-            ping_interval=s.ping_interval,
-            ping_timeout=s.ping_timeout,
-            max_frame_bytes=s.max_frame_bytes,
-            max_queue_bytes=s.max_queue_bytes,
+            _carrier(s, origins),
+            patience=s.ping_interval + s.ping_timeout,
             max_connections=s.max_connections,
             max_strangers=s.max_strangers,
             strangers_per_address=s.strangers_per_address,
@@ -784,6 +784,25 @@ async def workers_running(settings: Settings) -> int:
         return await living(keys)
     finally:
         await keys.aclose()
+
+
+def _carrier(s: Settings, origins: Collection[str]) -> Carrier:
+    """How connections are carried, by the settings."""
+    kind: Callable[..., Carrier] = Engine
+    if why := engine.unusable():
+        log.warning("fast_transport_unusable", extra={"why": why})
+    if why or s.transport == "stock":
+        # Its library is in nobody's way who does not use it.
+        from visavis.doors.stock import Stock  # noqa: PLC0415  # see above
+
+        kind = Stock
+    return kind(
+        origins=tuple(origins),
+        ping_interval=s.ping_interval,
+        ping_timeout=s.ping_timeout,
+        max_frame_bytes=s.max_frame_bytes,
+        max_queue_bytes=s.max_queue_bytes,
+    )
 
 
 def _sqlite(data_dir: Path) -> Path:

@@ -171,6 +171,10 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     ping_interval: Annotated[float, _about("Seconds between pings of a connection.", ge=0.1)] = 15.0
     ping_timeout: Annotated[float, _about("Seconds without an answer after which a connection is gone.", ge=0.1)] = 10.0
+    transport: Annotated[
+        str,
+        _about("What carries connections: `fast`, our own, or `stock`, python-engineio."),
+    ] = "fast"
     max_frame_bytes: Annotated[int, _about("Largest frame or polling body accepted.", ge=4096)] = 65_536
     max_queue_bytes: Annotated[int, _about("A connection with more than this unread is cut.", ge=65_536)] = 1_000_000
     max_connections: Annotated[int, _about("Connections a worker takes before it answers `busy`.", ge=1)] = 20_000
@@ -272,6 +276,8 @@ def _check_words(field: str, value: str) -> None:
     """Raise _Unfit for a setting made of certain words, if others are in it."""
     if field == "log_level" and value not in ("debug", "info", "warning", "error"):
         raise _Unfit("use debug, info, warning or error")
+    if field == "transport" and value not in ("fast", "stock"):
+        raise _Unfit("use fast or stock")
     if field == "modes" and (not value.split() or not set(value.split()) <= set(get_args(Mode))):
         raise _Unfit("use text, voice and video")
     if field == "file_kinds" and not set(value.split()) <= set(get_args(FileKind)):

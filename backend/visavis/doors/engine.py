@@ -2,9 +2,9 @@
 
 Sources: the Engine.IO protocol, version 4, and RFC 6455. What makes it fast: nothing is queued or handed to a task on
 the way. A WebSocket's transport is taken from aiohttp once it has been opened, and frames are read and written in the
-event loop's own callbacks (uvloop writes what one turn of the loop says to one client in one piece); one timer looks
-after everybody's pings. Requests of one client run in order: while one waits for something, the next wait in line, and
-when they become many, their socket is not read.
+event loop's own callbacks; what one turn of the loop says to a client is written in one piece, since writing costs as
+much as all the rest; one timer looks after everybody's pings. Requests of one client run in order: while one waits for
+something, the next wait in line, and when they become many, their socket is not read.
 
 Compression is never agreed to: messages are small, each deflate context costs 100 kB, what is compressed together with
 a secret can give it away (BREACH), and bodies are to become encrypted, which nothing compresses.
@@ -21,6 +21,7 @@ import hashlib
 import logging
 import re
 import secrets
+import struct
 import time
 from collections import deque
 from collections.abc import Awaitable
@@ -61,6 +62,8 @@ _SEPARATOR = b"\x1e"
 _PLAIN = "text/plain; charset=UTF-8"
 # The head of a text frame of up to 125 bytes that carries an Engine.IO message: FIN and TEXT, its length, and the 4.
 _HEADS = [bytes((0x81, size, 0x34)) for size in range(126)]
+_longer = struct.Struct(">BBHB").pack
+"""And that of a longer one, of less than 64 kB."""
 
 
 def unusable() -> str:
@@ -325,7 +328,7 @@ class _Line(asyncio.Protocol):
     """A WebSocket, from its opening on: reads frames, checks them, and writes text."""
 
     __slots__ = (
-        *("_session", "_transport", "_engine", "_rest", "_parts", "_binary"),
+        *("_session", "_transport", "_engine", "_unwritten", "_rest", "_parts", "_binary"),
         *("_closing", "_held", "_timer", "_carries"),
     )
 
@@ -334,6 +337,8 @@ class _Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = transport
         """None once nothing more is to be read or written."""
         self._engine = engine
+        self._unwritten: list[bytes] = []
+        """Frames said in this turn of the loop."""
         self._rest = b""
         """The beginning of a frame whose end has not come."""
         self._parts: bytearray | None = None
@@ -356,21 +361,32 @@ class _Line(asyncio.Protocol):
 
     def message(self, message: bytes) -> None:
         """An Engine.IO message in a text frame."""
-        if self._transport is None or self._closing:
-            return
         size = len(message) + 1
         if size < 126:
-            self._transport.write(_HEADS[size] + message)
+            self._write(_HEADS[size] + message)
+        elif size < 65_536:
+            self._write(_longer(0x81, 126, size, 0x34) + message)
         else:
-            self._transport.write(b"%b4%b" % (_head(_TEXT, size), message))
+            self.text(b"4" + message)
 
     def text(self, text: bytes) -> None:
         """Any text frame."""
-        self._frame(_TEXT, text)
+        self._write(_head(_TEXT, len(text)) + text)
 
-    def _frame(self, kind: int, payload: bytes) -> None:
-        if self._transport is not None and not self._closing:
-            self._transport.write(_head(kind, len(payload)) + payload)
+    def _write(self, frame: bytes) -> None:
+        if self._closing or self._transport is None:
+            return
+        unwritten = self._unwritten
+        if not unwritten:
+            self._engine.write_soon(self)
+        unwritten.append(frame)
+
+    def flush(self) -> None:
+        """Write what was said in this turn."""
+        unwritten = self._unwritten
+        if unwritten and self._transport is not None:
+            self._transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+        unwritten.clear()
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -383,7 +399,7 @@ class _Line(asyncio.Protocol):
         """Say that it is over, and hang up once that has been heard, or after a moment."""
         if self._transport is None or self._closing:
             return
-        self._frame(_CLOSE, code.to_bytes(2, "big"))
+        self._write(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
         self._closing = True
         self.go_on()
         self._abort_in(HEARD_SECONDS)
@@ -396,7 +412,8 @@ class _Line(asyncio.Protocol):
 
     def _fail(self, code: int) -> None:
         """Say why, and hang up as soon as that has been written."""
-        self._frame(_CLOSE, code.to_bytes(2, "big"))
+        self._write(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
+        self.flush()
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
@@ -512,7 +529,7 @@ class _Line(asyncio.Protocol):
 
     def _control(self, kind: int, payload: bytes) -> None:
         if kind == _PING:
-            self._frame(_PONG, payload)
+            self._write(_head(_PONG, len(payload)) + payload)
             if self._session is not None:
                 # No browser does that; so nobody does it often.
                 self._session.message(None)
@@ -585,6 +602,7 @@ class Engine:
         self.lines: set[_Line] = set()
         """Every WebSocket, also one that is only tried out."""
         self.draining = False
+        self._unwritten: list[_Line] = []
         self._due: deque[tuple[float, str]] = deque()
         """When to ping which session; in order, since all wait equally long."""
         self._late: deque[tuple[float, str, int]] = deque()
@@ -608,6 +626,17 @@ class Engine:
         task = asyncio.get_running_loop().create_task(_done(work), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def write_soon(self, line: _Line) -> None:
+        """Have a line flushed at the end of this turn of the loop."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unwritten.append(line)
+
+    def _write(self) -> None:
+        lines, self._unwritten = self._unwritten, []
+        for line in lines:
+            line.flush()
 
     def forget(self, session: Session) -> None:
         """It has ended."""

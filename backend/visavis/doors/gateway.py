@@ -21,7 +21,7 @@ from aiohttp import web
 from visavis.contract import ERRORS, EVENT_OF, REQUESTS, Connect, Refused, SessionMove, Wire
 from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
-from visavis.core.limits import COME_BACK_MS, TAKEN_BY, Bucket, Limits, Source
+from visavis.core.limits import COME_BACK_MS, TAKEN_BY, Account, Bucket, Limits, Source
 from visavis.core.ports import Meter, Record, StateFull, StateUnavailable
 from visavis.doors.carrying import HEARD_SECONDS, Carrier, Session, soon
 from visavis.doors.sources import Sources
@@ -73,7 +73,7 @@ class _Connection:
     """One client's connection, from its first byte: the Line of its peer, once it said who it is."""
 
     __slots__ = (
-        *("session", "bucket", "peer", "introduced", "told_to_move", "source", "entered"),
+        *("session", "bucket", "account", "peer", "introduced", "told_to_move", "source", "entered"),
         *("_gateway", "_timer", "_answering", "_closing", "_closed"),
     )
 
@@ -81,6 +81,8 @@ class _Connection:
         self.session = session
         self.source = source
         self.bucket = bucket
+        self.account: Account | None = None
+        """What its guest spends, once anything is."""
         self.entered = False
         """It counts among its address's connections."""
         self.peer: Peer | None = None
@@ -207,6 +209,7 @@ class _Connection:
     def await_introduction(self, patience: float) -> None:
         """Hang up if the client does not say in time who it is; pings alone are no reason to stay."""
         self.peer = None
+        self.account = None
         self.introduced = False
         self.settle()
         self._timer = asyncio.get_running_loop().call_later(patience, self.close)
@@ -461,9 +464,14 @@ class Gateway:
 
     def _spend(self, connection: _Connection, peer: Peer, cost: float) -> None:
         """First by what one connection may, then by what everybody counts together."""
-        if wait := connection.bucket.take(cost):
+        now = time.monotonic()
+        if wait := connection.bucket.take(cost, now):
             raise Refused("rate_limited", retryInMs=wait)
-        self._limits.spend("requests", cost, peer.guest.id, connection.source)
+        account = connection.account
+        if account is None:
+            # Most who wait or read never spend.
+            account = connection.account = self._limits.account("requests", peer.guest.id, connection.source)
+        account.spend(cost, now)
 
     # ------------------------------------------------------------------ stopping
 

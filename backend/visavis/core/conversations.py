@@ -46,6 +46,7 @@ from visavis.contract import Leave as LeaveRequest
 from visavis.core import calls, notes, tasks
 from visavis.core.identity import Guest
 from visavis.core.ports import Bus, Meter, Record, Sealer, Seats, StateUnavailable, Workers
+from visavis.core.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -202,11 +203,11 @@ class Conversations:
         """Guests who hung up while this worker stops, until another one has them."""
         self._errands = tasks.Errands("seat_update_postponed", StateUnavailable)
         self._meter = meter
-        # By kind of item; where the partner is, is an index that costs nothing to work out.
         self._said = {
             body: [meter.tally("messages", kind=kind, partner=partner) for partner in ("elsewhere", "here", "away")]
             for body, kind in _KINDS.items()
         }
+        self._uncounted = (Tally(), Tally(), Tally())
         self._delivery = meter.durations("delivery")
         self._left: dict[str, float] = {}
         """Guests who dropped from a seat here of late, and when, the earliest first."""
@@ -362,22 +363,14 @@ class Conversations:
         seat = self.seated(peer, said.conversation_id)
         at = time.time_ns() // 1_000_000
         body = self._opened(peer, said) if isinstance(said.body, FileBody) else said.body
-        self._count(seat, said)
-        self.push_others(
+        told = self.push_others(
             seat,
             Message(conversation_id=said.conversation_id, seat=seat.number, id=said.id, seq=said.seq, body=body, at=at),
+            tallies=self._said[type(said.body)],
         )
+        if told and not seat.timed:
+            seat.timed, seat.timed_at = said.seq, time.monotonic()
         return Accepted(at=at)
-
-    def _count(self, seat: Seat, said: SendMessage) -> None:
-        tallies = self._said[type(said.body)]
-        for place in seat.workers.values():
-            if not place:
-                tallies[2].n += 1
-                continue
-            tallies[place == self._worker].n += 1
-            if not seat.timed:
-                seat.timed, seat.timed_at = said.seq, time.monotonic()
 
     def _opened(self, peer: Peer, said: SendMessage) -> SharedFileBody:
         """A file by its seal. One that is gone since is passed on all the same: the stream has no gaps."""
@@ -435,16 +428,25 @@ class Conversations:
             raise Refused("not_in_conversation")
         return seat
 
-    def push_others(self, seat: Seat, push: Wire, *, delivered: int = 0) -> None:
-        """Hand a push to the other members who are here; with `delivered`, it is a receipt up to that number."""
-        frame: bytes | None = None
+    def push_others(self, seat: Seat, push: Wire, *, delivered: int = 0, tallies: Sequence[Tally] = ()) -> bool:
+        """Hand a push to the other members who are not away; says whether there are any.
+
+        With `delivered`, it is a receipt up to that number. `tallies` are of members elsewhere, here and away.
+        """
+        tallies = tallies or self._uncounted
+        frame = b""
         for member, place in seat.workers.items():
-            if place:
-                frame = frame or self._encode(push)
-                if place == self._worker:
-                    self._deliver(member, frame, delivered)
-                else:
-                    self._bus.send(place, notes.encode(notes.Deliver(member, frame, delivered)), member)
+            if not place:
+                tallies[2].n += 1
+                continue
+            frame = frame or self._encode(push)
+            if place == self._worker:
+                tallies[1].n += 1
+                self._deliver(member, frame, delivered)
+            else:
+                tallies[0].n += 1
+                self._bus.send(place, notes.encode(notes.Deliver(member, frame, delivered)), member)
+        return frame != b""
 
     def _deliver(self, guest: str, frame: bytes, delivered: int) -> None:
         """Hand a push to a guest of this worker, if that is who is here."""

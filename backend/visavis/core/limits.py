@@ -144,7 +144,7 @@ class Bucket:
 class _Tab:
     """What this worker knows of one counter."""
 
-    __slots__ = ("rule", "most", "share", "unsettled", "since", "under_way", "left", "room", "learnt_at", "until")
+    __slots__ = ("rule", "most", "share", "unsettled", "since", "under_way", "left", "most_here", "learnt_at", "until")
 
     def __init__(self, rule: Rule, most: int) -> None:
         self.rule = rule
@@ -158,11 +158,11 @@ class _Tab:
         """Told to the counters, which have not answered yet."""
         self.left = most
         """As the counters last said."""
-        self.room = self.share
-        """What may still be let through before the counters have answered; kept, as every message asks for it."""
-        self.learnt_at = 0.0
         self.until = 0.0
         """Nothing is left before."""
+        self.most_here = self.share
+        """What may be unsettled before anything has to be looked at: the one thing that every message asks for."""
+        self.learnt_at = 0.0
 
     def due(self, now: float) -> bool:
         """Whether the counters should hear of it now."""
@@ -172,36 +172,46 @@ class _Tab:
     def tell(self) -> int:
         """What the counters are to hear: all that is unsettled."""
         self.under_way, self.unsettled = self.unsettled, 0
+        self._set_most_here()
         return self.under_way
 
     def told(self) -> None:
         """The counters have answered, or will not. What could not be told is forgiven: nobody should pay twice."""
         self.under_way = 0
-        self._make_room()
+        self._set_most_here()
 
     def learn(self, answer: Counted, now: float) -> None:
         """What the counters said."""
         self.left = answer.left
         self.learnt_at = now
-        self.until = now + answer.wait_ms / 1000 if answer.wait_ms else 0.0
-        self._make_room()
+        self.wait(now + answer.wait_ms / 1000 if answer.wait_ms else 0.0)
+
+    def wait(self, until: float) -> None:
+        """Nothing is left before."""
+        self.until = until
+        self._set_most_here()
 
     def open(self, now: float) -> bool:
         """Whether the time is over in which nothing was left. How much is now, the counters say again."""
         if self.until > now:
             return False
         if self.until:
-            self.until, self.left = 0.0, self.most
-            self._make_room()
+            self.left = self.most
+            self.wait(0.0)
         return True
+
+    @property
+    def full(self) -> bool:
+        """Whether as much was let through as may be before the counters have answered."""
+        return self.unsettled >= self.most_here
 
     def worth_keeping(self, now: float) -> bool:
         """Whether it says more than a new one would."""
         scarce = self.left < self.share and now - self.learnt_at < HOLD
         return self.unsettled > 0 or self.under_way > 0 or self.until > now or scarce
 
-    def _make_room(self) -> None:
-        self.room = min(self.left, self.share) - self.unsettled - self.under_way
+    def _set_most_here(self) -> None:
+        self.most_here = 0 if self.until else min(self.left, self.share) - self.under_way
 
 
 class _Tabs:
@@ -251,7 +261,7 @@ class _Tabs:
         """Raise Refused if nothing may be spent."""
         if not tab.open(now):
             wait = tab.until - now
-        elif tab.room <= 0 and now >= self.away_until:
+        elif tab.full and now >= self.away_until:
             wait = max(ANSWERED, self.settled_at + SETTLE + ANSWERED - now)
         else:
             return
@@ -279,14 +289,13 @@ class Account:
             self._look()
         held = self._held
         for tab in held:
-            if tab.room <= 0 or tab.until:
+            if tab.unsettled >= tab.most_here:
                 self._tabs.check(tab, now)
         units = round(cost * self._rule.unit)
         for tab in held:
             if not tab.unsettled:
                 tab.since = now
             tab.unsettled += units
-            tab.room -= units
 
     def _look(self) -> None:
         found = [
@@ -578,7 +587,7 @@ class Limits:
     def _wait(self, key: str, rule: Rule, most: int, wait_ms: int) -> None:
         """Nothing is left for so long."""
         if (tab := self._tabs.find(key, rule, most)) is not None:
-            tab.until = time.monotonic() + wait_ms / 1000
+            tab.wait(time.monotonic() + wait_ms / 1000)
 
 
 def _counted(rule: Rule, guest: str, source: Source) -> Iterator[tuple[Rule, str, int]]:

@@ -60,8 +60,10 @@ class Bench:
     failed: list[str] = field(default_factory=list)
     """What went wrong, the same way."""
     rounds: int = 3
-    seconds: float = 5.0
+    seconds: float = 4.0
     """Of each piece of work that is measured."""
+    bus_seconds: float = 3.0
+    """The same where there are twelve of them to a round."""
     warm: float = 2.0
     """Seconds of work before, for caches and compilers."""
     settle: float = 2.0
@@ -234,10 +236,10 @@ async def bus(bench: Bench) -> Record:
                 clients = await subject.clients(bench.each * workers, look=True)
                 load = await ending.enter_async_context(_loaded(bench, clients))
                 before = subject.cpu()
-                await asyncio.sleep(bench.seconds)
-                idle = (subject.cpu() - before) / bench.seconds
+                await asyncio.sleep(bench.bus_seconds)
+                idle = (subject.cpu() - before) / bench.bus_seconds
                 for how, rate in ((EACH, each * workers), (IN_ALL, in_all), (SATURATED, 0.0)):
-                    found = await _work(subject, load, bench.seconds, rate, f"{workers} workers, {how}")
+                    found = await _work(subject, load, bench.bus_seconds, rate, f"{workers} workers, {how}")
                     more = found["us_each"] - idle / found["per_second"] * 1e6
                     outcome[f"{kind.name}|{how}|{workers}"] = {**found, "idle_cores": idle, "us_more": more}
         return outcome
@@ -260,8 +262,9 @@ async def idle(bench: Bench) -> Record:
                 pass
             clients = await subject.clients(max(bench.idle), look=False)
             await asyncio.sleep(bench.settle)
-            await subject.tidy()
             empty, empty_redis, there = subject.memory(), subject.redis_memory(), 0
+            await subject.tidy()
+            empty_tidy = subject.memory()
             for count in sorted(bench.idle):
                 load = bench.load()
                 ending.push_async_callback(load.end)
@@ -272,9 +275,11 @@ async def idle(bench: Bench) -> Record:
                 before = subject.cpu()
                 await asyncio.sleep(bench.seconds)
                 resting = subject.cpu() - before
+                grown = subject.memory() - empty
                 await subject.tidy()
                 found = {
-                    "kb_each": (subject.memory() - empty) / count / 1000,
+                    "kb_each": grown / count / 1000,
+                    "tidy_kb_each": (subject.memory() - empty_tidy) / count / 1000,
                     "redis_kb_each": (subject.redis_memory() - empty_redis) / count / 1000,
                     "empty_mb": empty / 1e6,
                     "connects_per_second": (count - there) / came["seconds"],
@@ -287,7 +292,8 @@ async def idle(bench: Bench) -> Record:
                 there = count
                 outcome[f"{kind.name}|{count}"] = found
                 print(
-                    f"  {count} connections: {found['kb_each']:.1f} kB each, {found['redis_kb_each']:.1f} of it Redis, "
+                    f"  {count} connections: {found['kb_each']:.1f} kB each ({found['tidy_kb_each']:.1f} tidied, "
+                    f"{found['redis_kb_each']:.1f} Redis), "
                     f"{found['connects_per_second']:,.0f} connects a second, "
                     f"{found['connects_per_cpu_second']:,.0f} a CPU second, servers {found['servers_busy']:.0%} busy, "
                     f"then {found['idle_cores']:.1%} of a core",
@@ -296,7 +302,7 @@ async def idle(bench: Bench) -> Record:
                 _warn(found)
         return outcome
 
-    return await _in_turns(bench, [Visavis, VisavisOnStock, Stock, Node, NodeNewer, NodeBare], measure)
+    return await _in_turns(bench, [Visavis, Stock, Node, NodeNewer, NodeBare], measure)
 
 
 # --------------------------------------------------------------------------- matching

@@ -97,6 +97,10 @@ def targets(data: Data) -> list[Target]:
             for count in counts
         ),
         *(
+            Target(f"the same, Node's garbage collected, {count:,}", "idle", str(count), "tidy_kb_each", 1.0, most=True)
+            for count in counts
+        ),
+        *(
             Target(f"connects a second, up to {count:,}", "idle", str(count), "connects_per_second", 1.0)
             for count in counts
         ),
@@ -178,6 +182,7 @@ def idle(record: Record) -> str:
                 f"{int(count):,}",
                 middle(record, key, "kb_each", ".1f"),
                 *(as_ratio(ratio(record, name, node, count, "kb_each")) for node in NODES),
+                middle(record, key, "tidy_kb_each", ".1f"),
                 median(record, key, "redis_kb_each", ".1f"),
                 median(record, key, "empty_mb"),
                 median(record, key, "idle_cores", ".1%"),
@@ -196,7 +201,19 @@ def idle(record: Record) -> str:
     times = [f"x {node}" for node in NODES]
     return "\n\n".join(
         [
-            table(["", "held", "kB each", *times, "of it Redis", "MB before them", "of a core, idle"], memory),
+            table(
+                [
+                    "",
+                    "held",
+                    "kB each",
+                    *times,
+                    "garbage collected",
+                    "of it Redis",
+                    "MB before them",
+                    "of a core, idle",
+                ],
+                memory,
+            ),
             table(["", "up to", "connects a second", *times, "connects a CPU second", "server busy"], coming),
         ]
     )
@@ -348,8 +365,8 @@ METHOD = """## How it is measured
   up. Figures are medians, with the least and the most of all rounds in brackets; ratios are those of the medians, with
   the least and the most ratio of two rounds of the same turn. The machine is shared: ratios say more than figures.
 - **Memory** is the proportional share (PSS) of the servers and their Redis, beyond that of servers that some clients
-  had come to and left. Node and python-socketio are asked to collect their garbage before it is read; Visavis is not.
-  Its guests were made before, as their tokens were for the others.
+  had come to and left, some seconds after the last connection came; and once more after Node and python-socketio were
+  asked to collect their garbage, which Visavis is not. Its guests were made before, as the others' tokens were.
 - **Connecting** is the WebSocket, Socket.IO's CONNECT and its check, {at_once} clients on their way in at a time.
 
 What favours whom: Node's socket.io emits straight to the partner's socket, has its native helpers unless named

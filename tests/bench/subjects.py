@@ -15,10 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+import aiohttp
 import redis.asyncio as redis
 
-from rig import Worker, get_guest
+from rig import Worker
 from visavis.adapters.valkey import PrivateValkey
+from visavis.contract import RULES_VERSION
 from visavis.describe import contract_hash
 from visavis.settings import Settings
 
@@ -195,11 +197,21 @@ class Visavis(Subject):
         self.ports.append(worker.port)
 
     async def clients(self, count: int, *, look: bool) -> list[str]:
-        self._tokens: list[str] = []
-        while len(self._tokens) < count:
-            some = range(min(AT_ONCE, count - len(self._tokens)))
-            made = await asyncio.gather(*(get_guest(f"http://127.0.0.1:{self.ports[0]}") for _ in some))
-            self._tokens += [guest["token"] for guest in made]
+        # Guests are made before anybody connects, as the tokens of the others are.
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.ports[0]}") as session:
+            made: list[str] = []
+
+            async def make() -> None:
+                while len(made) < count:
+                    made.append("")
+                    place = len(made) - 1
+                    body = {"birthDate": "1990-05-17", "rules": RULES_VERSION}
+                    async with session.post("/api/guests", json=body) as response:
+                        response.raise_for_status()
+                        made[place] = (await response.json())["token"]
+
+            await asyncio.gather(*(make() for _ in range(AT_ONCE)))
+        self._tokens = made
         return await super().clients(count, look=look)
 
     def _introduction(self, number: int) -> dict[str, str]:

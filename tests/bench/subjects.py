@@ -211,11 +211,11 @@ class Visavis(Subject):
                         made[place] = (await response.json())["token"]
 
             await asyncio.gather(*(make() for _ in range(AT_ONCE)))
-        self._tokens = made
+        self._tokens, self._contract = made, contract_hash()
         return await super().clients(count, look=look)
 
     def _introduction(self, number: int) -> dict[str, str]:
-        return {"token": self._tokens[number], "contract": contract_hash()}
+        return {"token": self._tokens[number], "contract": self._contract}
 
     def _request(self, number: int) -> str:
         return "420" + json.dumps(["match:find", {"mode": "text", "interests": [f"pair {number // 2}"]}])

@@ -4,6 +4,7 @@
 Engine.IO 4 over long polling and WebSockets, and both hand on messages: what Engine.IO's MESSAGE packets hold.
 """
 
+import re
 import secrets
 from collections.abc import Awaitable
 from typing import Protocol
@@ -17,8 +18,12 @@ MOST_PACKETS = 64
 """Packets in one polling body; the official client never holds back that many."""
 HEARD_SECONDS = 1.0
 """For how long a closed connection may still hear of it."""
+PROBE_SECONDS = 10.0
+"""For how long a client may try out a WebSocket before it goes over to it."""
 NORMAL, PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG, SERVICE_RESTART = 1000, 1002, 1007, 1009, 1012
 """WebSocket close codes (RFC 6455, and IANA's registry): after the last, a client does well to connect again."""
+
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
 
 class Session(Protocol):
@@ -98,6 +103,12 @@ def turned_away(request: web.Request, *, origins: tuple[str, ...], known: bool, 
     if "j" in request.query:
         # JSONP is for browsers of long ago, and would let foreign pages read polls.
         return Refused("bad_request")
+    if request.method != "OPTIONS" and (
+        request.method not in {"GET", "POST"}
+        or request.query.get("EIO") != "4"
+        or request.query.get("transport") not in {"polling", "websocket"}
+    ):
+        return Refused("bad_request")
     if known:
         return None
     if "sid" in request.query and "X-Elsewhere" in request.headers:
@@ -107,6 +118,18 @@ def turned_away(request: web.Request, *, origins: tuple[str, ...], known: bool, 
         # Not known here, and not going to be: a proxy asks the next worker, where it may well be.
         return Refused("busy", retryInMs=soon())
     return None
+
+
+def opens_websocket(request: web.Request) -> bool:
+    """Whether a request is the opening of a WebSocket (RFC 6455, 4.2.1)."""
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and headers.get("Upgrade", "").lower() == "websocket"
+        and "upgrade" in {word.strip().lower() for word in headers.get("Connection", "").split(",")}
+        and headers.get("Sec-WebSocket-Version") == "13"
+        and _KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")) is not None
+    )
 
 
 def soon() -> int:

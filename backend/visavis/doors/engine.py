@@ -19,7 +19,6 @@ import base64
 import contextvars
 import hashlib
 import logging
-import re
 import secrets
 import struct
 import time
@@ -36,28 +35,27 @@ from visavis.doors.carrying import (
     INVALID_TEXT,
     MOST_PACKETS,
     NORMAL,
+    PROBE_SECONDS,
     PROTOCOL_ERROR,
     SERVICE_RESTART,
     TOO_BIG,
     Host,
     Receiver,
     name_in_log,
+    opens_websocket,
     read,
     turned_away,
 )
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 10.0
-"""For how long a client may try out a WebSocket before it goes over to it."""
 PROBED_POLL_SECONDS = 0.1
 """For how long a poll waits meanwhile."""
-TICK = 0.25
-"""Seconds between looks at whose ping is due, at most."""
+TICK = 0.002
+"""Seconds between looks at whose ping is due, at least."""
 
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _SEPARATOR = b"\x1e"
 _PLAIN = "text/plain; charset=UTF-8"
 # The head of a text frame of up to 125 bytes that carries an Engine.IO message: FIN and TEXT, its length, and the 4.
@@ -79,7 +77,7 @@ class Session:
     """One client's session, whatever carries it: a `carrying.Session`."""
 
     __slots__ = (
-        *("sid", "name", "closed", "line", "receiver", "_engine", "_out", "_weight", "_poll", "_probe"),
+        *("sid", "name", "closed", "line", "receiver", "posting", "_engine", "_out", "_weight", "_poll", "_probe"),
         *("_waiting", "_waiting_bytes", "_idle", "_ponged", "_pings"),
     )
 
@@ -91,6 +89,8 @@ class Session:
         self.line: _Line | None = None
         """Its WebSocket, if it is carried by one."""
         self.receiver: Receiver | None = None
+        self.posting = False
+        """A body of its client's is being read or answered."""
         self._engine = engine
         self._out: list[bytes] | None = None
         """Packets for the next poll; None if there are none."""
@@ -255,10 +255,11 @@ class Session:
     async def poll(self, request: web.Request) -> bytes:
         """What there is to say, as soon as there is something. Raises Refused."""
         if self._poll is not None and self._poll.heard:
-            # Two polls on one session: one of them is not the client's.
-            self.abort()
+            # Two polls on one session: one of them is not the client's. The one that waits is told.
+            self.close(told=False)
             raise Refused("bad_request")
-        if not self._out and not self.closed and self.line is None:
+        waited = not self._out and not self.closed and self.line is None
+        if waited:
             poll = _Poll(request)
             self._wake()
             self._poll = poll
@@ -272,7 +273,7 @@ class Session:
         self._engine.unheard_of.pop(self.sid, None)
         if out:
             return _SEPARATOR.join(out)
-        if self.line is not None or self._probe is not None:
+        if waited or self.line is not None or self._probe is not None:
             # Engine.IO NOOP: lets the client end its polling.
             return b"6"
         raise Refused("bad_request")
@@ -411,13 +412,16 @@ class _Line(asyncio.Protocol):
             transport.abort()
 
     def _fail(self, code: int) -> None:
-        """Say why, and hang up as soon as that has been written."""
+        """Say why, and hang up once the other side has, or after a moment: what it says until then is for nobody.
+
+        To hang up at once would be to reset the connection if anything more came, and that takes away the reason.
+        """
         self._write(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
         self.flush()
+        self.go_on()
         transport, self._transport = self._transport, None
         if transport is not None:
-            transport.close()
-            # What the client does not read is never written.
+            transport.write_eof()
             self._abort_in(HEARD_SECONDS, transport)
         self._leave()
 
@@ -492,6 +496,9 @@ class _Line(asyncio.Protocol):
         elif self._carries:
             if not session.hear(text):
                 self._fail(PROTOCOL_ERROR)
+        elif self._closing:
+            # The session has another; this one was never to carry it.
+            pass
         elif text == b"2probe":
             session.probe(self)
         elif text == b"5" and session.upgrade(self):
@@ -612,8 +619,7 @@ class Engine:
 
     def attach(self, app: web.Application, host: Host) -> None:
         self._host = host
-        for method in ("GET", "POST", "OPTIONS"):
-            app.router.add_route(method, "/socket.io/", self._handle)
+        app.router.add_route("*", "/socket.io/", self._handle)
 
     @property
     def unheard(self) -> bool:
@@ -658,18 +664,19 @@ class Engine:
             raise refused
         if request.method == "OPTIONS":
             return _allowed(request, web.Response())
-        if query.get("EIO") != "4" or transport not in {"polling", "websocket"}:
-            raise Refused("bad_request")
         if not sid:
             return self._begin(request, websocket=transport == "websocket")
-        if session is None or session.websocket:
+        if session is None or (session.websocket and transport == "polling"):
             raise Refused("bad_request")
         name_in_log(session.name)
         if session.closed and (transport == "websocket" or request.method == "POST"):
             raise Refused("bad_request")
         if transport == "websocket":
             accept = _accept(request)
-            self._take_over(request, session, accept, carries=False)
+            line = self._take_over(request, session, accept, carries=False)
+            if session.websocket:
+                # It has one already. Opened all the same: a browser learns nothing of a refusal.
+                line.close(PROTOCOL_ERROR)
             return _Switched()
         if request.method == "POST":
             return await self._hear(request, session)
@@ -703,6 +710,17 @@ class Engine:
         return _Switched()
 
     async def _hear(self, request: web.Request, session: Session) -> web.StreamResponse:
+        if session.posting:
+            # Two bodies at once: nobody could tell which comes first.
+            session.abort()
+            raise Refused("bad_request")
+        session.posting = True
+        try:
+            return await self._hear_body(request, session)
+        finally:
+            session.posting = False
+
+    async def _hear_body(self, request: web.Request, session: Session) -> web.StreamResponse:
         body = await read(request, self.max_frame_bytes)
         if body is None or body.count(_SEPARATOR) >= MOST_PACKETS:
             raise Refused("too_large", limit=self.max_frame_bytes)
@@ -752,8 +770,8 @@ class Engine:
                 self._due.append((now + self._interval, sid))
         self._timer = None
         if self._due or self._late:
-            pause = min(TICK, self._interval / 4, self._timeout / 4)
-            self._timer = asyncio.get_running_loop().call_later(pause, self._tick)
+            next_one = min(first[0][0] for first in (self._due, self._late) if first)
+            self._timer = asyncio.get_running_loop().call_later(max(TICK, next_one - now), self._tick)
 
     # ------------------------------------------------------------------ stopping
 
@@ -788,14 +806,8 @@ async def _done(work: Awaitable[None]) -> None:
 
 def _accept(request: web.Request) -> bytes:
     """What a WebSocket's opening is answered with (RFC 6455, 4.2). Raises Refused for what is none."""
-    headers = request.headers
-    key = headers.get("Sec-WebSocket-Key", "")
     right = (
-        request.method == "GET"
-        and headers.get("Upgrade", "").lower() == "websocket"
-        and "upgrade" in {word.strip().lower() for word in headers.get("Connection", "").split(",")}
-        and headers.get("Sec-WebSocket-Version") == "13"
-        and _KEY.fullmatch(key)
+        opens_websocket(request)
         and request.transport is not None
         and not request.transport.is_closing()
         # Whoever speaks before the door is open is no WebSocket client.
@@ -803,7 +815,9 @@ def _accept(request: web.Request) -> bytes:
     )
     if not right:
         raise Refused("bad_request")
-    return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
+    return base64.b64encode(
+        hashlib.sha1(request.headers["Sec-WebSocket-Key"].encode() + _GUID, usedforsecurity=False).digest()
+    )
 
 
 def _allowed(request: web.Request, response: web.Response) -> web.Response:

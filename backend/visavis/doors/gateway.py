@@ -39,9 +39,11 @@ MOVING_SECONDS = (0.5, 2.0)
 ARRIVING_SECONDS = 1.0
 """How long those who began last may take to get there."""
 
-_BINARY = re.compile(rb"[56][0-9]*-(?:/[^,]*,)?([0-9]{1,15})?")
 _MOST_DIGITS = 15
 """Of the number that an acknowledgement is asked for by."""
+_PACKET = re.compile(rb"0|1(?:/|\Z)|[23](?:/[^,]*,)?[0-9]{0,%d}\[|4|[56][0-9]+-" % _MOST_DIGITS)
+"""How every Socket.IO packet begins; a client that says another is no client."""
+_BINARY = re.compile(rb"[56][0-9]*-(?:/[^,]*,)?([0-9]{1,15})?")
 _call = msgspec.json.Decoder(tuple[str, msgspec.Raw])
 _json = msgspec.json.Encoder()
 _connect = msgspec.json.Decoder(Connect)
@@ -168,6 +170,8 @@ class _Connection:
         elif (header := _BINARY.match(message)) and header[1]:
             # Refused before anything is put together; its attachments go unread.
             self._refuse(header[1], Refused("binary_refused"))
+        elif not _PACKET.match(message):
+            self.session.close(told=False)
         # Acknowledgements of pushes are not asked for; anything else has no meaning here.
         return None
 

@@ -329,7 +329,10 @@ class SendMessage(Wire, frozen=True):
 
 @push("chat:message")
 class Message(Wire, frozen=True):
-    """What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt."""
+    """What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt.
+
+    With words or a file, whoever said it types no more.
+    """
 
     conversation_id: Id
     seat: SeatNumber

@@ -396,7 +396,7 @@ export interface SharedFileBody {
   readonly replyTo: string | null;
 }
 
-/** What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt. */
+/** What a partner said. Show in order of `seq`, once for each `id`, and answer with a receipt. With words or a file, whoever said it types no more. */
 export interface Message {
   readonly conversationId: string;
   readonly seat: number;

@@ -170,7 +170,7 @@ describe("typing", () => {
     expect(network.requested("chat:typing", ann).map((request) => request.typing)).toEqual([true, true, true, false]);
   });
 
-  it("stops with the message, and never outlives it", async () => {
+  it("stops with the message, which is word enough, and never outlives it", async () => {
     const network = new Network();
     const [ann, bob] = await network.pair();
     ann.app.setDraft("h");
@@ -178,6 +178,8 @@ describe("typing", () => {
     ann.app.say("hello", null);
     await network.clock.run(100);
     expect(bob.talk.typing).toBe(false);
+    await network.clock.run(10_000);
+    expect(network.requested("chat:typing", ann).map((request) => request.typing)).toEqual([true]);
   });
 
   it("is forgotten after six seconds without news, and when the partner goes away", async () => {

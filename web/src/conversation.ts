@@ -694,7 +694,8 @@ export function createConversation(
       const current = live();
       const [words, length] = wordsOf(text);
       if (current === null || !isVisible(words) || length > MAX_TEXT) return false;
-      stopTyping(true);
+      // The words themselves end it at the partner's.
+      stopTyping(false);
       current.draft = "";
       sayNew(current, words, replyTo);
       return true;

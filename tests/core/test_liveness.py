@@ -1,23 +1,25 @@
 """The beats of a worker on a real Valkey: what keeps it alive for the others, whatever else there is to do."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from faults import Link, MortalValkey
 from visavis.adapters.redis import DirectedBus, Keyspace, Recorders, State, connect
 from visavis.adapters.sqlite import SqliteStore
-from visavis.contract import IceServers, LobbyState, Wire
-from visavis.core import collections
+from visavis.contract import IceServers, LobbyState, Why, Wire
+from visavis.core import collections, liveness
 from visavis.core.calling import CallBook, Calling
 from visavis.core.conversations import Conversations
 from visavis.core.identity import Guest, new_id, new_profile
-from visavis.core.liveness import Liveness, Lobby, Vitals
+from visavis.core.liveness import TOLD_AT_ONCE, Liveness, Lobby, Stats, Vitals
 from visavis.core.matching import Policy
 from visavis.core.matchmaking import Matchmaker
-from visavis.core.ports import Record
+from visavis.core.ports import Member, Record
 from visavis.core.tally import Unread
 
 DEPARTURES = 2000
@@ -27,10 +29,13 @@ SLOW = 0.01
 
 
 class Line:
-    """A client that hears nothing."""
+    """A client, and what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
 
     def push(self, frame: bytes) -> None:
-        pass
+        self.heard.append(frame)
 
     def close(self, last_words: Wire | None = None) -> None:
         pass
@@ -53,10 +58,10 @@ class Worker:
         self.state = state(keys, self.id)
         self._bus = DirectedBus(keys, self.id)
         self._documents = SqliteStore(folder / "documents.sqlite", collections.ALL)
-        lobby = LobbyState(online=0, waiting=0, popular=())
+        nobody = LobbyState(online=0, waiting=0, popular=())
         book = CallBook(lambda guest: IceServers(servers=(), expires_in_ms=0), Unread(), relay=False)
         self.conversations = Conversations(
-            self.id, self.state, self._bus, Sealer(), lambda push: b"", lambda: lobby, book, 30_000, Unread()
+            self.id, self.state, self._bus, Sealer(), lambda push: b"", lambda: nobody, book, 30_000, Unread()
         )
         calling = Calling(
             *(self.conversations, book, self.state, Unread(), self._bus, Recorders(keys, self.id)),
@@ -66,11 +71,12 @@ class Worker:
         matchmaker = Matchmaker(
             *(self.id, self.conversations, self.state, self.state, self._documents, Policy(), ("text",), Unread())
         )
+        self.lobby = Lobby(self.conversations, lambda push: b"%d" % getattr(push, "online", -1), 2, Vitals)
         self.liveness = Liveness(
             self.state,
             self.conversations,
             matchmaker,
-            Lobby(self.conversations, lambda push: b"", 2, Vitals),
+            self.lobby,
             calling,
             self._documents,
             self._nothing,
@@ -135,3 +141,69 @@ async def test_a_worker_whose_guests_all_leave_while_redis_is_away_and_then_slow
         await near.aclose()
         await far.aclose()
         await link.stop()
+
+
+async def test_a_crowd_is_told_who_is_here_a_few_at_a_time(mortal: MortalValkey, tmp_path: Path) -> None:
+    """So that nobody's words wait for it; who left or sat down meanwhile is not told, and newer numbers overtake."""
+    keys = connect(mortal.url)
+    worker = Worker(keys, tmp_path)
+    rules, lobby = worker.conversations, worker.lobby
+
+    def told(frame: bytes) -> list[int]:
+        return [line.heard.count(frame) for line in lines]
+
+    def here(online: int) -> dict[str, bytes]:
+        return {"one": msgspec.json.encode(Stats(online=online))}
+
+    lines = [Line() for _ in range(3 * TOLD_AT_ONCE)]
+    try:
+        await worker.state.beat(b"")
+        peers = [await rules.connect(Guest(new_id(), new_id(), new_profile()), line, None) for line in lines]
+        for peer in peers[1:]:
+            rules.welcome(peer)
+        lobby.update(here(7))
+        assert sum(told(b"7")) == TOLD_AT_ONCE
+        rules.disconnect(peers[2])
+        members = tuple(Member(peer.guest.id, peer.guest.device, peer.guest.profile) for peer in peers[3:5])
+        record = Record(new_id(), "text", members, Why(interests=(), languages=()), 1)
+        rules.seat(record, {member.guest: worker.id for member in members})
+        await settled()
+        assert told(b"7") == [0, 1, 0, 0, 0] + [1] * (len(lines) - 5)
+        # Two seconds have not passed.
+        lobby.update(here(8))
+        await settled()
+        assert sum(told(b"8")) == 0
+        for online in (9, 10):
+            lobby._next = 0.0
+            lobby.update(here(online))
+        await settled()
+        assert sum(told(b"9")) == TOLD_AT_ONCE
+        assert told(b"10") == told(b"7")
+    finally:
+        await rules.settle()
+        await keys.aclose()
+
+
+async def test_the_larger_the_crowd_the_less_often_it_is_told(
+    mortal: MortalValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has better things to do than to count for everybody."""
+    monkeypatch.setattr(liveness, "TOLD_PER_SECOND", 2)
+    keys = connect(mortal.url)
+    worker = Worker(keys, tmp_path)
+    rules = worker.conversations
+    try:
+        await worker.state.beat(b"")
+        for _ in range(20):
+            rules.welcome(await rules.connect(Guest(new_id(), new_id(), new_profile()), Line(), None))
+        worker.lobby.update({"one": msgspec.json.encode(Stats(online=20))})
+        assert 9 < worker.lobby._next - time.monotonic() <= 10
+    finally:
+        await rules.settle()
+        await keys.aclose()
+
+
+async def settled() -> None:
+    """Let everything that is ready run."""
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -119,7 +119,8 @@ class Seat:
     @property
     def counts(self) -> bool:
         """Whether this member stands for the conversation where they are counted: the first who is not away."""
-        return not any(self.workers.get(member.guest) for member in self.record.members[: self.number])
+        before = self.record.members[: self.number]
+        return not before or not any(self.workers.get(member.guest) for member in before)
 
     def stop_waiting(self) -> None:
         for timer in self.grace.values():

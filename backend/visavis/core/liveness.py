@@ -16,7 +16,7 @@ import msgspec
 from visavis.contract import LobbyState, Popular, Wire
 from visavis.core import tasks
 from visavis.core.calling import Calling
-from visavis.core.conversations import Conversations, Peer
+from visavis.core.conversations import Conversations, Peer, Seat
 from visavis.core.matchmaking import Matchmaker
 from visavis.core.ports import DocumentStore, Lease, StateUnavailable, StoreUnavailable
 
@@ -38,6 +38,10 @@ BATCH = 200
 """Guests compared in one call."""
 TELL = 1.9
 """Least seconds between two pushes of who is here."""
+TOLD_PER_SECOND = 1000
+"""Guests who are told who is here, at most: of a crowd, less often."""
+TOLD_AT_ONCE = 50
+"""Of them so many in one turn of the event loop: what others say must not wait for a crowd."""
 OFFERED = 24
 """Popular interests offered at most."""
 
@@ -113,14 +117,24 @@ class Lobby:
         """This worker's share, as it was told last."""
         self.workers: dict[str, str] = {}
         """The living workers: where each listens, by its id."""
-        self._told = -TELL
+        self._next = 0.0
+        """When those who are here may be told again."""
+        self._frame = b""
 
     def share(self) -> bytes:
         """This worker's share, as of now."""
         peers = self._conversations.peers.values()
-        picked = Counter(interest for peer in peers for interest in peer.interests)
-        searching: Counter[str] = Counter(peer.searching for peer in peers if peer.searching)
-        counted = [peer.seat for peer in peers if peer.seat is not None and peer.seat.counts]
+        picked: Counter[str] = Counter()
+        searching: Counter[str] = Counter()
+        counted: list[Seat] = []
+        # Everybody who is connected, every second: they are gone through once.
+        for peer in peers:
+            for interest in peer.interests:
+                picked[interest] += 1
+            if peer.searching:
+                searching[peer.searching] += 1
+            if peer.seat is not None and peer.seat.counts:
+                counted.append(peer.seat)
         self.mine = Stats(
             online=len(peers),
             waiting=searching.total(),
@@ -154,13 +168,23 @@ class Lobby:
             waiting=sum(s.waiting for s in stats),
             popular=tuple(Popular(interest=interest, guests=guests) for guests, interest in popular[:OFFERED]),
         )
-        if state != self.state and time.monotonic() - self._told >= TELL:
+        if state != self.state and time.monotonic() >= self._next:
             self.state = state
-            self._told = time.monotonic()
-            frame = self._encode(state)
-            for peer in self._conversations.peers.values():
-                if peer.seat is None and peer.welcomed:
-                    peer.line.push(frame)
+            self._frame = self._encode(state)
+            idle = [peer for peer in self._conversations.peers.values() if peer.seat is None]
+            self._next = time.monotonic() + max(TELL, len(idle) / TOLD_PER_SECOND)
+            self._tell(idle, self._frame)
+
+    def _tell(self, left: list[Peer], frame: bytes) -> None:
+        """Tell those who are left, some now and others in the next turns, unless there is something newer by then."""
+        if frame is not self._frame:
+            return
+        for peer in left[-TOLD_AT_ONCE:]:
+            if peer.seat is None and peer.welcomed and self._conversations.peers.get(peer.guest.id) is peer:
+                peer.line.push(frame)
+        del left[-TOLD_AT_ONCE:]
+        if left:
+            asyncio.get_running_loop().call_soon(self._tell, left, frame)
 
 
 class _Pulse:

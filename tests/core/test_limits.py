@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 import pytest
 
 from faults import MortalValkey
+from topologies import Cluster
 from visavis.adapters.metrics import Metrics
 from visavis.adapters.redis import Counters, Keyspace, State, connect
 from visavis.adapters.valkey import PrivateValkey
@@ -48,6 +49,10 @@ class Slow(Counters):
         answer = await super().present(told, kept_ms)
         happens()
         return answer
+
+    async def take(self, asked: Sequence[Count]) -> list[Counted]:
+        self.asked += len(asked)
+        return await super().take(asked)
 
     async def enter(
         self, asked: Sequence[Count], told: Sequence[Present], kept_ms: int
@@ -119,6 +124,19 @@ async def test_at_once_is_no_way_around(worker: MakeLimits) -> None:
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert answers.count(None) == 5
     assert all(answer is None or isinstance(answer, Refused) for answer in answers)
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+async def test_who_asks_too_often_takes_nothing_from_others_of_the_address(
+    worker: MakeLimits, valkey: PrivateValkey, cluster: Cluster, topology: str
+) -> None:
+    """Not for a moment either, in which others would be told to wait for a whole window."""
+    url = {"single": valkey.url, "cluster": cluster.url}[topology]
+    workers, here, guest = [worker(url) for _ in range(3)], somewhere(), new_id()
+    asked = [one.take({"api": 1}, guest, here) for one in workers for _ in range(20)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert answers.count(None) == 6
+    assert await taken(workers, "api", here, new_id()) == 6
 
 
 async def test_what_was_refused_for_an_address_does_not_count_against_a_guest(worker: MakeLimits) -> None:

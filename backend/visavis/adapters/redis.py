@@ -48,6 +48,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -171,18 +172,25 @@ class Keyspace:
 
         Raises StateUnavailable, StateFull.
         """
-        return await self._run(script, key, args, once=False)
+        return await self._run(script, [key], args, once=False)
 
-    async def _run(self, script: str, key: str, args: Sequence[str | int | bytes], *, once: bool) -> Any:
+    async def run_on_all(self, script: str, keys: Sequence[str], *args: str | int) -> Any:
+        """Run a script for all of these keys, which one server has; nothing is tried again that may have been done.
+
+        Raises StateUnavailable, StateFull.
+        """
+        return await self._run(script, keys, args, once=True)
+
+    async def _run(self, script: str, keys: Sequence[str], args: Sequence[str | int | bytes], *, once: bool) -> Any:
         text, name = self._scripts[script]
 
         async def call(node: "redis.Redis") -> Any:
             try:
-                return await node.evalsha(name, 1, key, *args)
+                return await node.evalsha(name, len(keys), *keys, *args)
             except NoScriptError:
-                return await node.eval(text, 1, key, *args)
+                return await node.eval(text, len(keys), *keys, *args)
 
-        return await self.ask(key, call, once=once)
+        return await self.ask(keys[0], call, once=once)
 
     async def run_each(self, calls: Sequence[tuple[str, str, Sequence[str | int]]], *, once: bool) -> list[Any]:
         """Run scripts, each with its only key and its arguments: one round trip to each server that has some.
@@ -202,7 +210,9 @@ class Keyspace:
 
             for n, answer in zip(some, await self.ask(calls[some[0]][1], call, once=once), strict=True):
                 # Where the script is not known, or the key no longer is: nothing was done, and `run` knows what to do.
-                answers[n] = await self._run(*calls[n], once=once) if isinstance(answer, RedisError) else answer
+                script, key, args = calls[n]
+                again = isinstance(answer, RedisError)
+                answers[n] = await self._run(script, [key], args, once=once) if again else answer
 
         async def run_soon(some: list[int]) -> None:
             try:
@@ -539,6 +549,25 @@ class Counters:
         self._keys = keys
         self._worker = worker
 
+    async def take(self, asked: Sequence[Count]) -> list[Counted]:
+        if self._keys.servers.scattered:
+            return await self._take_in_turn(asked)
+        args = [arg for one in asked for arg in _as_asked(one)]
+        flat = [int(n) for n in await self._keys.run_on_all("count", [_limit(one) for one in asked], *args)]
+        return [Counted(wait_ms, left) for wait_ms, left in zip(flat[::2], flat[1::2], strict=True)]
+
+    async def _take_in_turn(self, asked: Sequence[Count]) -> list[Counted]:
+        """No script sees all of them: each is counted by itself, and undone if one that comes later does not fit."""
+        answers: list[Counted] = []
+        for one in asked:
+            answers += await self.count([one])
+            if answers[-1].wait_ms:
+                done = [before for before, answer in zip(asked, answers[:-1], strict=False) if answer.counted]
+                with suppress(StateUnavailable):
+                    await self.count([msgspec.structs.replace(before, how="back") for before in done])
+                break
+        return answers
+
     async def count(self, asked: Sequence[Count]) -> list[Counted]:
         return (await self.enter(asked, (), 0))[0]
 
@@ -549,9 +578,7 @@ class Counters:
     async def enter(
         self, asked: Sequence[Count], told: Sequence[Present], kept_ms: int
     ) -> tuple[list[Counted], list[dict[str, int]]]:
-        calls: list[tuple[str, str, Sequence[str | int]]] = [
-            ("count", f"v:limit:{one.name}", (one.cost, one.most, one.window_ms, one.how)) for one in asked
-        ]
+        calls: list[tuple[str, str, Sequence[str | int]]] = [("count", _limit(one), _as_asked(one)) for one in asked]
         # Once: an answer that got lost does not make anybody pay twice.
         answers = await self._keys.run_each(calls + self._presences(told, kept_ms), once=True)
         # Not counted where the server is away, or it would stop the guests of all others as well.
@@ -563,6 +590,14 @@ class Counters:
 
     def _presences(self, told: Sequence[Present], kept_ms: int) -> list[tuple[str, str, Sequence[str | int]]]:
         return [("present", f"v:present:{one.place}", (self._worker, one.connections, kept_ms)) for one in told]
+
+
+def _limit(one: Count) -> str:
+    return f"v:limit:{one.name}"
+
+
+def _as_asked(one: Count) -> tuple[str | int, ...]:
+    return one.cost, one.most, one.window_ms, one.how
 
 
 def _by_worker(answer: Sequence[Any] | None) -> dict[str, int]:

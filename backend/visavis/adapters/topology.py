@@ -97,6 +97,11 @@ class Servers:
         self._looked = -LOOK_EVERY
         self._closing: set[asyncio.Task[None]] = set()
 
+    @property
+    def scattered(self) -> bool:
+        """Whether keys that have no hash tag in common are kept by different servers."""
+        return isinstance(self._directory, _Cluster)
+
     async def owner(self, key: str) -> "redis.Redis":
         """A client of the server that has the key, by what is known. Raises RedisError if nothing is."""
         if self._directory is None:

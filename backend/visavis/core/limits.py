@@ -381,7 +381,7 @@ class Limits:
         asked = [count for _, count in wanted]
         try:
             async with asyncio.timeout(PATIENCE if open_ else None):
-                answers = await self._counters.count(asked)
+                answers = await self._counters.take(asked)
         except (StateUnavailable, TimeoutError):
             if not open_:
                 raise
@@ -391,20 +391,12 @@ class Limits:
         wait_ms = max(answer.wait_ms for answer in answers)
         if not wait_ms:
             return
-        for (rule, count), answer in zip(wanted, answers, strict=True):
+        for (rule, count), answer in zip(wanted, answers, strict=False):
             if answer.wait_ms:
                 self._meter.count("limits_reached", limit=rule.name)
                 if answer.left == 0:
                     self._wait(count.name, rule, count.most, answer.wait_ms)
-        done = [count for count, answer in zip(asked, answers, strict=True) if answer.counted and not answer.wait_ms]
-        await self._give_back(done)
         raise Refused("rate_limited", retryInMs=wait_ms)
-
-    async def _give_back(self, counts: Sequence[Count]) -> None:
-        """What one limit let through and another refused was not done."""
-        if counts:
-            with contextlib.suppress(StateUnavailable):
-                await self._counters.count([msgspec.structs.replace(count, how="back") for count in counts])
 
     def _guard(self, wanted: Sequence[tuple[Rule, Count]]) -> None:
         """What this worker lets through by itself while the counters are away."""

@@ -411,6 +411,13 @@ class Present(msgspec.Struct, frozen=True):
 class Counters(Protocol):
     """What all workers count together, by Redis's time. Methods raise StateUnavailable."""
 
+    async def take(self, asked: Sequence[Count]) -> list[Counted]:
+        """Count all of these or, if one has to wait, none; none twice, so that some may be lost.
+
+        On a Cluster they are counted one after the other, and undone when a later one does not fit: for a moment others
+        may find less left. So what few share comes first. The answers end with the one that has to wait.
+        """
+
     async def count(self, asked: Sequence[Count]) -> list[Counted]:
         """Count each of these, each for itself, in one round trip; none twice, so that some may be lost."""
 

@@ -25,6 +25,7 @@ from visavis.adapters.sqlite import SqliteStore
 from visavis.core import documents
 from visavis.core.collections import BLOCKS, REPORTS
 from visavis.core.ports import Collection, Document, DocumentStore, Duplicate, Index, StoreUnavailable
+from visavis.core.schema import Schema
 
 HOSTILE: Any = {"$ne": 1}
 
@@ -497,8 +498,8 @@ async def working_again(store: DocumentStore, id: str) -> None:
 
 
 @asynccontextmanager
-async def sqlite_store(path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(path, COLLECTIONS)
+async def sqlite_store(path: Path, *, upkeep: float = 1.0) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path, COLLECTIONS, upkeep=upkeep)
     try:
         yield store
     finally:
@@ -625,6 +626,19 @@ async def test_sqlite_locked_when_it_opens(tmp_path: Path) -> None:
         with locked_by_another_process(path):
             await refused_in_a_second(store.open)
         await working_again(store, "later")
+
+
+async def test_sqlite_opens_late_rather_than_not_at_all(tmp_path: Path) -> None:
+    """While guests are refused, a worker that starts waits for the lock, and has what it needs once that is gone."""
+    path = tmp_path / "documents.db"
+    async with sqlite_store(path, upkeep=30) as starting, sqlite_store(path) as store:
+        with locked_by_another_process(path):
+            brought_up = asyncio.create_task(Schema(COLLECTIONS, ()).bring_up(starting))
+            for _ in range(2):
+                await refused_in_a_second(lambda: store.insert(NOTES, "n", {}))
+            assert not brought_up.done()
+        await brought_up
+        await working_again(starting, "later")
 
 
 async def test_sqlite_on_a_full_disk(tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ def try_out(folder: Path) -> None:
 class SqliteStore:
     """A DocumentStore in the file `path`, which only its owner can read; missing folders are made.
 
-    `timeout`: seconds until StoreUnavailable. `clock`: ms since the epoch, for expiry.
+    `timeout`: seconds until StoreUnavailable; `upkeep`: the same for what no guest waits for, which is opening the
+    store and asking about it as a whole: on a busy machine a worker had rather start late than not at all. `clock`: ms
+    since the epoch, for expiry.
 
     A write that raised StoreUnavailable has not taken place, except when the disk itself hung. A file that is
     deleted while the store is open is not made anew, so that nobody writes to an empty store for want of the
@@ -86,6 +88,7 @@ class SqliteStore:
         collections: Sequence[Collection],
         *,
         timeout: float = 1.0,
+        upkeep: float = 10.0,
         clock: Callable[[], int] = documents.milliseconds,
         meter: Meter | None = None,
     ) -> None:
@@ -99,6 +102,7 @@ class SqliteStore:
         self._path = path
         self._collections = tuple(collections)
         self._timeout = timeout
+        self._upkeep = upkeep
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
         self._closed = False
@@ -109,7 +113,7 @@ class SqliteStore:
 
     async def open(self) -> None:
         """Make the file and the tables that are missing. After StoreUnavailable, later calls try again."""
-        await self._run(_nothing)
+        await self._run(_nothing, within=self._upkeep)
 
     async def close(self) -> None:
         """Close the file and end the thread."""
@@ -231,7 +235,7 @@ class SqliteStore:
 
     async def mark(self) -> dict[str, Any] | None:
         """What was last written down about the store as a whole."""
-        rows = await self._rows("SELECT mark FROM _visavis", ())
+        rows = await self._run(lambda db: db.execute("SELECT mark FROM _visavis").fetchall(), within=self._upkeep)
         return json.loads(rows[0][0]) if rows else None
 
     async def swap_mark(self, before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
@@ -243,7 +247,7 @@ class SqliteStore:
             swapped = (json.dumps(after), json.dumps(before))
             return db.execute("UPDATE _visavis SET mark = ? WHERE mark = ?", swapped).rowcount > 0
 
-        return await self._run(work, write=True)
+        return await self._run(work, write=True, within=self._upkeep)
 
     @asynccontextmanager
     async def alone(self, patience: float) -> AsyncIterator[None]:
@@ -263,7 +267,7 @@ class SqliteStore:
     async def fit_indexes(self, *, change: bool = True) -> list[str]:
         """Make the indexes those that are declared; says what was, or would be, changed."""
         if not change:
-            return [said for _, said in await self._run(self._unfitting)]
+            return [said for _, said in await self._run(self._unfitting, within=self._upkeep)]
         return await self._run(self._fit, write=True, within=_LONG)
 
     async def rewrite(self, collection: Collection, documents: Sequence[Stored]) -> int:

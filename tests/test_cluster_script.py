@@ -229,6 +229,7 @@ async def test_the_commands_it_names_work_as_they_stand(script: Script) -> None:
             assert shell.returncode < 2, told
             assert "leads to a worker, WebSocket and all" in told, told
             assert "relays between two guests" in told, told
+            assert f"A worker already answers on 127.0.0.1 port {script.first_port}." in told, told
         else:
             assert shell.returncode == 0, (command, told)
     assert before.isdisjoint(script.gunicorns())

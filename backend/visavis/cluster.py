@@ -256,6 +256,8 @@ class Cluster:
             **self._environment,
             "VISAVIS_DATA_DIR": str(self._folder.parent),
             "VISAVIS_HOST": "127.0.0.1",
+            # The first worker's, for who looks from another shell: at no port that is none of ours.
+            "VISAVIS_PORT": str(ports[0]),
             "VISAVIS_TRUST_FORWARDED": "true",
         }
         if not s.redis_url:

@@ -375,6 +375,7 @@ class Visavis:
 
     async def _drain(self) -> None:
         """Hand the guests over to other workers, if there are any."""
+        await self._liveness.look_around()
         others, connections = self._lobby.open_workers - 1, self._gateway.connections
         log.info("draining", extra={"worker": self.worker, "connections": connections, "others": others})
         if others > 0:

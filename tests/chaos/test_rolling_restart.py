@@ -15,7 +15,7 @@ import redis.asyncio as redis
 from crowd import Crowd
 from faults import within
 from residents import Resident
-from rig import Production, Service, Worker, get_guest
+from rig import Production, Service, Worker, arrive, get_guest
 from sharing import Sharer
 from wire import Polls, Wire, auth_of
 
@@ -107,6 +107,20 @@ async def test_three_workers_restarted_one_after_another_under_load(three: Servi
     assert sum(one.moved for one in movers) >= len(movers)
     for worker in three.workers:
         assert not [line for line in worker.logged() if line["level"] in ("warning", "error", "critical")]
+
+
+async def test_a_worker_that_came_a_moment_ago_is_one_to_move_to(tmp_path: Path) -> None:
+    """Of two that are renewed, the second is stopped as soon as the first is back, before a beat has told it so."""
+    pair = await Service(tmp_path).start(1)
+    try:
+        guest = await arrive(pair.workers[0].url)
+        await pair.add()
+        stopping = asyncio.create_task(pair.workers[0].stop())
+        await guest.next("session:move")
+        await guest.hang_up()
+        assert await stopping == 0
+    finally:
+        await pair.stop()
 
 
 async def test_a_search_goes_on_elsewhere(three: Service, tongue: str) -> None:

@@ -34,6 +34,8 @@ SWEEP = 600.0
 """Seconds between sweeps of expired documents."""
 LOOK = 5.0
 """Seconds between looks at how every part is."""
+LOOK_AROUND = 1.0
+"""Seconds that a worker which stops gives Redis to say who else is there."""
 BATCH = 200
 """Guests compared in one call."""
 TELL = 1.9
@@ -267,6 +269,12 @@ class Liveness:
             await self._lease.resign()
         except StateUnavailable:
             log.info("lease_left_to_expire")
+
+    async def look_around(self) -> None:
+        """Beat once more before going: a worker to move to may have come since the last beat, or gone."""
+        with contextlib.suppress(StateUnavailable, TimeoutError):
+            async with asyncio.timeout(LOOK_AROUND):
+                await self._beat(0)
 
     def hurry(self, cell: int) -> None:
         """Renew the cell's lease and compare now: the bus was away, and notes were lost, perhaps all of Redis."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from playwright.async_api import Locator, expect
 
 from people import Person
+from rig import PATIENCE
 
 LOOK = """
 (() => {
@@ -139,7 +140,7 @@ class Caller(Person):
         await self.by(f"accept-{what}").click()
         await self.go()
 
-    async def sees_phase(self, *phases: str, timeout: float = 15) -> None:
+    async def sees_phase(self, *phases: str, timeout: float = PATIENCE) -> None:
         import re
 
         await expect(self.stage).to_have_attribute(

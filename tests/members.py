@@ -29,7 +29,7 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamTrack
 
-from rig import ROOT
+from rig import PATIENCE, ROOT
 from visavis.adapters.redis import DirectedBus, Recorders, connect
 from visavis.adapters.turn import PrivateTurn, TurnServers
 from visavis.core import notes
@@ -145,12 +145,12 @@ class Member:
         self.answer = push["sdp"]
         await self.peer.setRemoteDescription(RTCSessionDescription(push["sdp"], "answer"))
 
-    async def connected(self, timeout: float = 10) -> None:
+    async def connected(self, timeout: float = PATIENCE) -> None:
         async with asyncio.timeout(timeout):
             while self.peer is None or self.peer.connectionState != "connected":
                 await asyncio.sleep(0.02)
 
-    async def closed(self, timeout: float = 10) -> None:
+    async def closed(self, timeout: float = PATIENCE) -> None:
         async with asyncio.timeout(timeout):
             while self.peer is not None and self.peer.connectionState != "closed":
                 await asyncio.sleep(0.02)
@@ -179,7 +179,7 @@ class Ongoing:
         members = tuple((m.guest, m.device, m.seat) for m in self.members)
         self._send(notes.Begin(self.id, self.conversation, given, members, time.time_ns() // 1_000_000))
 
-    async def offered(self, member: Member, sdp: str, timeout: float = 10) -> dict[str, Any]:
+    async def offered(self, member: Member, sdp: str, timeout: float = PATIENCE) -> dict[str, Any]:
         session = new_id()
         self._send(notes.Offered(self.id, member.guest, self.studio.worker, session, sdp))
         return await self.studio.answer(session, timeout)
@@ -187,11 +187,11 @@ class Ongoing:
     def finish(self) -> None:
         self._send(notes.Finish(self.id))
 
-    async def over(self, timeout: float = 15) -> notes.Recorded:
+    async def over(self, timeout: float = PATIENCE) -> notes.Recorded:
         """How it ended."""
         return await self.studio.recorded(self, ("saved", "full", "empty", "failed"), timeout)
 
-    async def on(self, timeout: float = 15) -> None:
+    async def on(self, timeout: float = PATIENCE) -> None:
         await self.studio.recorded(self, ("on",), timeout)
 
     @property
@@ -227,7 +227,7 @@ class RecorderProcess:
                 env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self.process.stdout is not None
-        said = await asyncio.wait_for(self.process.stdout.readline(), 30)
+        said = await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)
         assert b"ready" in said, self.log.read_text()
         return self
 
@@ -247,7 +247,7 @@ class RecorderProcess:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.terminate()
-        await asyncio.wait_for(self.process.wait(), 20)
+        await asyncio.wait_for(self.process.wait(), PATIENCE)
 
 
 class Studio:

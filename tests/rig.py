@@ -39,6 +39,9 @@ UNLIMITED = {
     )
 } | {"VISAVIS_UPLOAD_BYTES_PER_HOUR": "1000000000000"}
 """Everybody in a test comes from one address, and is in a hurry."""
+PATIENCE = 30.0
+"""Seconds after which what a test waits for is taken not to come. It says nothing about how soon that should be: the
+machine may be busy. `faults.within` is for promises."""
 
 
 def missing(what: str) -> NoReturn:
@@ -127,8 +130,8 @@ class Worker:
     async def _reap(self) -> int:
         assert self.process is not None
         assert self.process.stdout is not None
-        await asyncio.wait_for(self.process.stdout.read(), 30)
-        return await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.wait_for(self.process.stdout.read(), PATIENCE)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE)
 
     def logged(self) -> list[dict[str, Any]]:
         """What it logged so far."""
@@ -214,15 +217,20 @@ def from_address(address: str | None) -> dict[str, str]:
     return {"X-Forwarded-For": address} if address else {}
 
 
+class TurnedAway(AssertionError):
+    """No guest was made; says what the answer was."""
+
+
 async def get_guest(url: str, device: str | None = None, *, address: str | None = None) -> dict[str, Any]:
-    """Ask for a guest over HTTP."""
+    """Ask for a guest over HTTP. Raises TurnedAway."""
     body = {"device": device} if device else {"birthDate": "1990-05-17", "rules": RULES_VERSION}
     async with (
         http(headers=from_address(address)) as session,
         session.post(f"{url}/api/guests", json=body) as response,
     ):
         created: dict[str, Any] = await response.json()
-        assert response.status == 201, created
+        if response.status != 201:
+            raise TurnedAway(created)
         return created
 
 
@@ -270,17 +278,17 @@ class Guest:
         self._sio = self._client()
         asked = {"token": self.created["token"], "contract": contract_hash(), **auth}
         headers = from_address(self.address)
-        await self._sio.connect(self.url, headers, auth=asked, transports=self.transports)
+        await self._sio.connect(self.url, headers, auth=asked, transports=self.transports, wait_timeout=PATIENCE)
         self.connected = True
         return await self.next("session:state")
 
     async def ask(self, event: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request; returns its acknowledgement."""
-        answer: dict[str, Any] = await self._sio.call(event, request or {}, timeout=10)
+        answer: dict[str, Any] = await self._sio.call(event, request or {}, timeout=PATIENCE)
         return answer
 
     async def next(
-        self, event: str, where: Callable[[dict[str, Any]], bool] = lambda push: True, timeout: float = 10
+        self, event: str, where: Callable[[dict[str, Any]], bool] = lambda push: True, timeout: float = PATIENCE
     ) -> dict[str, Any]:
         """The next push of this name, skipping others."""
         async with asyncio.timeout(timeout), self._news:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from rig import from_address
+from rig import PATIENCE, from_address
 from visavis.describe import contract_hash
 
 SEPARATOR = "\x1e"
@@ -63,7 +63,7 @@ class Wire:
         else:
             await self.socket.send_str(packet)
 
-    async def receive(self, *starts: str, timeout: float = 5) -> str:
+    async def receive(self, *starts: str, timeout: float = PATIENCE) -> str:
         """The next packet that starts with one of these, skipping others; ConnectionError when it closes."""
         async with asyncio.timeout(timeout):
             while True:
@@ -78,7 +78,7 @@ class Wire:
                 elif packet.startswith(starts):
                     return packet
 
-    async def push(self, event: str, timeout: float = 5) -> dict[str, Any]:
+    async def push(self, event: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """The next push of this name."""
         start = f'42["{event}",'
         packet = await self.receive(start, timeout=timeout)
@@ -96,7 +96,7 @@ class Wire:
     async def ask(self, event: str, request: Any) -> dict[str, Any]:
         return await self.ask_raw(json.dumps([event, request]))
 
-    async def closed(self, timeout: float = 5) -> int | None:
+    async def closed(self, timeout: float = PATIENCE) -> int | None:
         """Wait for the end; returns the close code, or None if there was none."""
         try:
             while True:
@@ -147,7 +147,7 @@ class Polls:
             text = await response.text()
             return response.status, text.split(SEPARATOR) if response.status == 200 else [text]
 
-    async def receive(self, *starts: str, timeout: float = 5) -> str:
+    async def receive(self, *starts: str, timeout: float = PATIENCE) -> str:
         """The next packet that starts with one of these, skipping others."""
         async with asyncio.timeout(timeout):
             while True:

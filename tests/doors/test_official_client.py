@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from crowd import Crowd
-from rig import ROOT, Production, Service, Worker, get_guest
+from rig import PATIENCE, ROOT, Production, Service, Worker, get_guest
 from visavis.core.identity import new_id
 from wire import auth_of
 
@@ -57,7 +57,7 @@ class Official:
     async def next(self, what: str, **fields: Any) -> dict[str, Any]:
         """The next thing told of this kind with these fields, skipping others."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 while self._read < len(self.told):
                     told = self.told[self._read]

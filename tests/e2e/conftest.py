@@ -12,10 +12,10 @@ from playwright.async_api import Browser, async_playwright, expect
 from callers import Voice
 from calling import Callers, browsers, relay
 from people import CHROMIUM_FLAGS, DESK, Arrive, Person
-from rig import Nginx, Service, free_port, missing
+from rig import PATIENCE, Nginx, Service, free_port, missing
 from visavis.adapters.turn import PrivateTurn
 
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

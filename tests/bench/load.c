@@ -37,6 +37,7 @@
 
 enum { DOWN, CONNECTING, UPGRADING, OPENING, JOINING, LOOKING, READY };
 enum { ROOM = 4096 };
+#define TEXT "Met anyone who climbs, and likes jazz as well?"
 
 struct client {
   int fd, state, port;
@@ -127,7 +128,7 @@ static void say(struct client *c, uint64_t meant) {
   /* An id of 22 characters: when it was meant to be sent, and which client's it is. */
   int size = snprintf(text, sizeof text,
                       "42%llu[\"chat:message\",{\"conversationId\":\"%s\",\"id\":\"%018llu%04x\",\"seq\":%llu,"
-                      "\"body\":{\"kind\":\"text\",\"text\":\"Met anyone who climbs, and likes jazz as well?\"}}]",
+                      "\"body\":{\"kind\":\"text\",\"text\":\"" TEXT "\"}}]",
                       (unsigned long long)c->seq, c->conversation, (unsigned long long)meant,
                       (unsigned)((c - clients) & 0xffff), (unsigned long long)c->seq);
   send_text(c, text, (size_t)size);
@@ -181,7 +182,9 @@ static void heard(struct client *c, const char *text, size_t size) {
       from = strtoull((char[]){at[18], at[19], at[20], at[21], 0}, NULL, 16);
       break;
     }
-    if (!meant || from >= count) fail("a message without an id: %.*s", (int)size, text);
+    if (!meant) fail("a message without an id: %.*s", (int)size, text);
+    if ((from ^ 1) != (size_t)(c - clients)) fail("client %zu heard: %.*s", (size_t)(c - clients), (int)size, text);
+    if (!memmem(text, size, "\"" TEXT "\"", sizeof TEXT + 1)) fail("another text: %.*s", (int)size, text);
     delivered++;
     keep(now_ns() - meant);
     came(clients + from);
@@ -342,7 +345,8 @@ static void read_clients(void) {
     c->look = strdup(look + 1);
   }
   free(line);
-  if (!count) fail("no clients");
+  /* Their numbers have four digits of an id, and everybody has a partner. */
+  if (!count || count > 0x10000) fail("%zu clients", count);
 }
 
 /* Everybody there; prints how long it took. */

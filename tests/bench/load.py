@@ -56,6 +56,11 @@ class Load:
         """What came of the work, once all of it has arrived or is lost."""
         return await self._hear()
 
+    def check(self) -> None:
+        """Raises RuntimeError if somebody was hung up on."""
+        if self._process is None or self._process.returncode is not None:
+            raise RuntimeError("the load generator ended early; it says why above")
+
     async def end(self) -> None:
         """Hang up on everybody."""
         if self._process is not None:

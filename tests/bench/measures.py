@@ -62,10 +62,10 @@ class Bench:
     rounds: int = 3
     seconds: float = 4.0
     """Of each piece of work that is measured."""
-    bus_seconds: float = 3.0
+    bus_seconds: float = 2.5
     """The same where there are twelve of them to a round."""
-    warm: float = 2.0
-    """Seconds of work before, for caches and compilers."""
+    warm: float = 2.5
+    """Seconds of work before, for caches and compilers; as many for each process, since they share a processor."""
     settle: float = 2.0
     """Seconds of quiet after everybody has come."""
     clients: int = 400
@@ -193,7 +193,7 @@ async def _talk(bench: Bench, kinds: Sequence[type[Subject]], workers: int) -> R
             subject = await ending.enter_async_context(_started(kind, workers, shared=workers > 1))
             clients = await subject.clients(bench.clients, look=True)
             load = await ending.enter_async_context(_loaded(bench, clients))
-            await _work(subject, load, bench.warm, 0, "warming up")
+            await _work(subject, load, bench.warm * workers, 0, "warming up")
             rate = bench.slow_rate if workers > 1 and issubclass(kind, Stock) else bench.rate
             return {
                 f"{kind.name}|{SATURATED}": await _work(subject, load, bench.seconds, 0, SATURATED),
@@ -265,17 +265,20 @@ async def idle(bench: Bench) -> Record:
             empty, empty_redis, there = subject.memory(), subject.redis_memory(), 0
             await subject.tidy()
             empty_tidy = subject.memory()
+            loads: list[Load] = []
             for count in sorted(bench.idle):
-                load = bench.load()
-                ending.push_async_callback(load.end)
+                loads.append(bench.load())
+                ending.push_async_callback(loads[-1].end)
                 before, all_before = subject.cpu(), busy_seconds()
-                came = await load.connect(clients[there:count])
+                came = await loads[-1].connect(clients[there:count])
                 spent, all_spent = max(subject.cpu() - before, TICK), busy_seconds() - all_before
                 await asyncio.sleep(bench.settle)
                 before = subject.cpu()
                 await asyncio.sleep(bench.seconds)
                 resting = subject.cpu() - before
                 grown = subject.memory() - empty
+                for load in loads:
+                    load.check()
                 await subject.tidy()
                 found = {
                     "kb_each": grown / count / 1000,

@@ -361,9 +361,10 @@ METHOD = """## How it is measured
 - **CPU** is what the operating system charged to the servers, and to their Redis (Valkey, over a unix socket) wherever
   there is one: also to the private one that a single Visavis worker brings along. All of them are pinned to one
   processor and the load generator to another. It is said above if the generator was busier than {busy:.0%}.
-- **Rounds** of all subjects take turns, {rounds} of each, work of {seconds:g} s, after {warm:g} s of the same to warm
-  up. Figures are medians, with the least and the most of all rounds in brackets; ratios are those of the medians, with
-  the least and the most ratio of two rounds of the same turn. The machine is shared: ratios say more than figures.
+- **Rounds** of all subjects take turns, {rounds} of each, work of {seconds:g} s, after {warm:g} s of the same for
+  each process to warm up. Figures are medians, with the least and the most of all rounds in brackets; ratios are those
+  of the medians, with the least and the most ratio of two rounds of the same turn. The machine is shared: ratios say
+  more than figures.
 - **Memory** is the proportional share (PSS) of the servers and their Redis, beyond that of servers that some clients
   had come to and left, some seconds after the last connection came; and once more after Node and python-socketio were
   asked to collect their garbage, which Visavis is not. Its guests were made before, as the others' tokens were.

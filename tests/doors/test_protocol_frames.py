@@ -70,7 +70,7 @@ right = st.one_of(
     # Longer than need be: nobody minds.
     st.builds(frame, st.just(TEXT), bodies.filter(lambda body: len(body) < 126), width=st.sampled_from([2, 8])),
 )
-begun = bodies.flatmap(lambda body: in_fragments(TEXT, body, whole=False))
+begun = st.text(max_size=200).flatmap(lambda text: in_fragments(TEXT, b"4" + text.encode(), whole=False))
 bad_text = st.builds(
     lambda before, bad, after: b"4" + before.encode() + bad + after.encode(),
     st.text(max_size=20),

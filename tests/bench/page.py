@@ -161,15 +161,16 @@ def talk(record: Record) -> str:
 def bus(record: Record) -> str:
     """Microseconds of CPU for each message by the number of workers, in all and beyond what they take idle."""
     counts = sorted({int(key.split("|")[2]) for key in record})
+    fewer, most = counts[min(1, len(counts) - 1)], counts[-1]
     rows = []
     for name in names(record):
         for how in (EACH, IN_ALL, SATURATED):
             for measure, what in (("us_each", "in all"), ("us_more", "beyond idling")):
                 cells = [middle(record, f"{name}|{how}|{count}", measure) for count in counts]
-                medians = [statistics.median(values(record, f"{name}|{how}|{count}", measure)) for count in counts]
-                rows.append([name, how, what, *cells, f"{medians[-1] / medians[min(1, len(counts) - 1)]:.2f}"])
-    columns = [f"µs at {count}" for count in counts]
-    return table(["", "messages", "CPU", *columns, f"{counts[-1]} to {counts[min(1, len(counts) - 1)]}"], rows)
+                few, many = (values(record, f"{name}|{how}|{count}", measure) for count in (fewer, most))
+                times = f"{statistics.median(many) / statistics.median(few):.2f}" if few and many else "-"
+                rows.append([name, how, what, *cells, times])
+    return table(["", "messages", "CPU", *(f"µs at {count}" for count in counts), f"{most} to {fewer}"], rows)
 
 
 def idle(record: Record) -> str:

@@ -60,7 +60,7 @@ from redis.asyncio.connection import DefaultParser
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError
 
-from visavis.adapters.topology import Servers, servers
+from visavis.adapters.topology import Servers, Word, servers
 from visavis.contract import Mode, Refused, SharedFile
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
@@ -181,14 +181,16 @@ class Keyspace:
         """
         return await self._run(script, keys, args, once=True)
 
-    async def _run(self, script: str, keys: Sequence[str], args: Sequence[str | int | bytes], *, once: bool) -> Any:
+    async def _run(self, script: str, keys: Sequence[str], args: Sequence[Word], *, once: bool) -> Any:
         text, name = self._scripts[script]
 
         async def call(node: "redis.Redis") -> Any:
-            try:
-                return await node.evalsha(name, len(keys), *keys, *args)
-            except NoScriptError:
-                return await node.eval(text, len(keys), *keys, *args)
+            (answer,) = await self._servers.run(node, [("EVALSHA", name, len(keys), *keys, *args)])
+            if isinstance(answer, NoScriptError):
+                (answer,) = await self._servers.run(node, [("EVAL", text, len(keys), *keys, *args)])
+            if isinstance(answer, RedisError):
+                raise answer
+            return answer
 
         return await self.ask(keys[0], call, once=once)
 
@@ -200,13 +202,10 @@ class Keyspace:
         """
         answers: list[Any] = [None] * len(calls)
 
-        async def run(some: list[int]) -> None:
+        async def run(some: Sequence[int]) -> None:
             async def call(node: "redis.Redis") -> list[Any]:
-                async with node.pipeline(transaction=False) as batch:
-                    for n in some:
-                        script, key, args = calls[n]
-                        batch.evalsha(self._scripts[script][1], 1, key, *args)
-                    return await batch.execute(raise_on_error=False)
+                named = [(self._scripts[script][1], key, args) for script, key, args in (calls[n] for n in some)]
+                return await self._servers.run(node, [("EVALSHA", name, 1, key, *args) for name, key, args in named])
 
             for n, answer in zip(some, await self.ask(calls[some[0]][1], call, once=once), strict=True):
                 # Where the script is not known, or the key no longer is: nothing was done, and `run` knows what to do.
@@ -216,11 +215,15 @@ class Keyspace:
 
         async def run_soon(some: list[int]) -> None:
             try:
-                async with asyncio.timeout(SOON if self.cells > 1 else None):
+                async with asyncio.timeout(SOON):
                     await run(some)
             except TimeoutError:
                 raise StateUnavailable("it takes too long") from None
 
+        if self.cells == 1:
+            if calls:
+                await run(range(len(calls)))
+            return answers
         parts = await self._servers.together([key for _, key, _ in calls])
         for failed in await asyncio.gather(*map(run_soon, parts), return_exceptions=True):
             if failed is not None and (isinstance(failed, StateFull) or not self._others_answer(failed)):

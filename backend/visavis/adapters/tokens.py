@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from jwt.utils import base64url_decode
 
 from visavis.contract import Profile, SharedFile
 from visavis.core.identity import Guest, new_id
@@ -54,6 +55,13 @@ class _Written(json.JSONEncoder):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "ensure_ascii": False})
+
+
+class _Header(msgspec.Struct, frozen=True):
+    kid: str = ""
+
+
+_header = msgspec.json.Decoder(_Header)
 
 
 class _Claim(msgspec.Struct, frozen=True, array_like=True):
@@ -120,12 +128,12 @@ class Tokens:
 
     def _read(self, kind: str, token: str, needed: list[str]) -> dict[str, object]:
         try:
-            header = jwt.get_unverified_header(token)
-            key = self._keys.get(header.get("kid", ""))
-            # The key is chosen by us, the algorithm fixed, and nothing in the header is acted upon.
-            if key is None or header.get("typ") != kind or header.get("alg") != "HS256" or "crit" in header:
+            # Only the key's id is read before the signature is verified: the key is chosen by us, the algorithm fixed,
+            # and nothing else in the header is acted upon.
+            key = self._keys.get(_header.decode(base64url_decode(token.partition(".")[0])).kid)
+            if key is None:
                 raise TokenRefused
-            payload = jwt.decode(
+            found = jwt.decode_complete(
                 token,
                 key,
                 algorithms=["HS256"],
@@ -135,9 +143,11 @@ class Tokens:
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused(expired=True) from None
-        except (jwt.InvalidTokenError, TypeError, ValueError):
+        except (jwt.InvalidTokenError, msgspec.MsgspecError, TypeError, ValueError):
             raise TokenRefused from None
-        return dict(payload)
+        if found["header"].get("typ") != kind or "crit" in found["header"]:
+            raise TokenRefused
+        return dict(found["payload"])
 
     def for_guest(self, guest: Guest) -> tuple[str, int]:
         """A session token and when it expires, ms since the epoch."""

@@ -265,6 +265,7 @@ class Gateway:
         self._strangers_per_address = strangers_per_address
         self._strangers: dict[str, int] = {}
         """Connections that have not said yet who they are, by the address they come from."""
+        self._all_strangers = 0
         self._patience = patience
         self._bucket_size = bucket_size
         self._bucket_per_second = bucket_per_second
@@ -306,11 +307,12 @@ class Gateway:
         """
         if self._strangers.get(self._sources.of(request).address, 0) >= self._strangers_per_address:
             return Refused("address_full", retryInMs=COME_BACK_MS)
-        if sum(self._strangers.values()) >= self._max_strangers:
+        if self._all_strangers >= self._max_strangers:
             return Refused("busy", retryInMs=COME_BACK_MS)
         return None
 
     def _count_stranger(self, connection: _Connection, more: int) -> None:
+        self._all_strangers += more
         address = connection.source.address
         if left := self._strangers.pop(address, 0) + more:
             self._strangers[address] = left

@@ -4,7 +4,6 @@ An address is counted whole if it is IPv4; of IPv6 a site has as many as it like
 the /48 around it, coarser. What leaves here is a keyed hash: the same on every worker, of no use without the secret.
 """
 
-import hashlib
 import hmac
 import ipaddress
 
@@ -17,6 +16,9 @@ HASHED = 22
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 """NAT64's well-known prefix (RFC 6052): an IPv4 address stands in its last four bytes."""
 
+_FOUND = web.RequestKey("source", Source)
+"""What was found out already about this request."""
+
 
 class Sources:
     """Names addresses."""
@@ -27,6 +29,12 @@ class Sources:
 
     def of(self, request: web.Request) -> Source:
         """Where a request comes from: by the connection, or by what a trusted proxy says of it."""
+        found = request.get(_FOUND)
+        if found is None:
+            found = request[_FOUND] = self._find(request)
+        return found
+
+    def _find(self, request: web.Request) -> Source:
         text = request.remote or ""
         if self._trust_forwarded:
             # The last one is the proxy's own word; what stands before it may be anybody's.
@@ -51,4 +59,4 @@ class Sources:
         return Source(self._name(str(address)))
 
     def _name(self, prefix: str) -> str:
-        return hmac.new(self._secret, prefix.encode(), hashlib.sha256).hexdigest()[:HASHED]
+        return hmac.digest(self._secret, prefix.encode(), "sha256").hex()[:HASHED]

@@ -50,25 +50,53 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 
 @pytest.fixture
-def worker(service: Service) -> Worker:
+def transport(request: pytest.FixtureRequest) -> str:
+    """What carries a test's connections; a test that is marked `both` runs over each in turn."""
+    named: str = getattr(request, "param", "fast")
+    return named
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stock_service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """Another like the shared one, carried by python-engineio."""
+    running = Service(
+        tmp_path_factory.mktemp("stock"),
+        VISAVIS_TRANSPORT="stock",
+        VISAVIS_BUCKET_SIZE="100000",
+        VISAVIS_BUCKET_PER_SECOND="100000",
+    )
+    await running.start()
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+def carried(transport: str, request: pytest.FixtureRequest) -> Service:
+    """The shared service of this transport."""
+    found: Service = request.getfixturevalue("service" if transport == "fast" else "stock_service")
+    return found
+
+
+@pytest.fixture
+def worker(carried: Service) -> Worker:
     """The shared worker."""
-    return service.workers[0]
+    return carried.workers[0]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def worker_with(service: Service) -> AsyncIterator[Callable[..., Awaitable[Worker]]]:
+async def worker_with(carried: Service) -> AsyncIterator[Callable[..., Awaitable[Worker]]]:
     """Adds workers with settings of their own to the shared service, for one test."""
     added: list[Worker] = []
 
     async def add(**environment: str) -> Worker:
-        made = await service.add(**environment)
+        made = await carried.add(**environment)
         added.append(made)
         return made
 
     yield add
     for one in added:
         await one.stop()
-        service.workers.remove(one)
+        carried.workers.remove(one)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -44,6 +44,10 @@ PATIENCE = 30.0
 machine may be busy. `faults.within` is for promises."""
 
 
+both = pytest.mark.parametrize("transport", ["fast", "stock"], indirect=True)
+"""A test that is to hold over each carrier of connections, ours and python-engineio."""
+
+
 def missing(what: str) -> NoReturn:
     """Skip what cannot be tested here; with CI=true, fail instead."""
     if os.environ.get("CI") == "true":

@@ -14,7 +14,7 @@ import pytest
 
 from crowd import Crowd
 from faults import clients_of, memory_of, open_files_of, within
-from rig import SECRETS, Guest, Worker, get_guest
+from rig import SECRETS, Guest, Worker, both, get_guest
 from visavis.core.identity import new_id
 from wire import Polls, Wire, auth_of
 
@@ -121,6 +121,7 @@ async def test_difficult_text_arrives_as_it_was_written(crowd: Crowd) -> None:
         assert (await b.next("chat:message"))["body"]["text"] == words
 
 
+@both
 async def test_binary_packets_are_refused_and_cost_no_memory(worker: Worker, crowd: Crowd) -> None:
     """Neither a promise of half a billion attachments nor a bomb of placeholders is ever put together."""
     async with Wire(worker.url) as wire:
@@ -188,6 +189,7 @@ async def test_every_request_about_a_conversation_one_is_not_in_is_refused(crowd
     }
 
 
+@both
 async def test_a_burst_of_one_sender_arrives_in_its_order(crowd: Crowd) -> None:
     """Two hundred messages sent without waiting for an answer come out as they went in."""
     a, b, conversation = await crowd.pair()
@@ -212,6 +214,7 @@ async def test_haste_is_refused_with_a_time_to_wait_that_is_true(worker_with: Wo
         assert "ok" in await wire.ask("match:cancel", {})
 
 
+@both
 async def test_a_flood_is_cut(worker_with: WorkerWith) -> None:
     """Whatever it is made of, also when it stays below what a bucket's refilling forgives now and then."""
     slow = await worker_with(VISAVIS_BUCKET_SIZE="10", VISAVIS_BUCKET_PER_SECOND="20")
@@ -231,6 +234,7 @@ async def test_a_flood_is_cut(worker_with: WorkerWith) -> None:
     await asyncio.gather(*map(flood, packets))
 
 
+@both
 async def test_who_is_never_admitted_is_cut_as_well(worker_with: WorkerWith) -> None:
     """Trying one token after another takes a new connection before long."""
     slow = await worker_with(VISAVIS_BUCKET_SIZE="10", VISAVIS_BUCKET_PER_SECOND="20")
@@ -241,6 +245,7 @@ async def test_who_is_never_admitted_is_cut_as_well(worker_with: WorkerWith) -> 
         await wire.closed()
 
 
+@both
 async def test_an_oversize_frame_closes_with_1009(worker: Worker) -> None:
     """Too large a frame is not gathered up first."""
     async with Wire(worker.url) as wire:
@@ -261,6 +266,7 @@ async def test_an_oversize_frame_closes_with_1009(worker: Worker) -> None:
         assert "ok" in await wire.ask("match:cancel", {})
 
 
+@both
 async def test_a_reader_who_does_not_read_is_cut_at_the_cap(worker_with: WorkerWith, crowd: Crowd) -> None:
     """Directly or after an upgrade from polling; memory stays bounded and no socket is left behind."""
     capped = await worker_with(
@@ -306,6 +312,7 @@ async def test_a_reader_who_does_not_read_is_cut_at_the_cap(worker_with: WorkerW
 # --------------------------------------------------------------------------- polling
 
 
+@both
 async def test_a_poll_with_too_many_packets_is_refused_whole(worker: Worker, crowd: Crowd) -> None:
     """64 packets are delivered; 65, or too many bytes, are answered 413 and never 200."""
     async with Polls(worker.url) as polls:
@@ -328,6 +335,7 @@ async def test_a_poll_with_too_many_packets_is_refused_whole(worker: Worker, cro
             assert (await partner.next("chat:message"))["seq"] == n
 
 
+@both
 async def test_a_polling_body_without_end_is_refused_early(worker: Worker) -> None:
     """A body that never says its length is refused at the limit, not kept, and its connection soon closed."""
     async with Polls(worker.url) as polls:
@@ -361,6 +369,7 @@ async def test_a_polling_body_that_cannot_be_read_is_never_answered_as_received(
         assert await polls.post("3") == 400
 
 
+@both
 async def test_binary_in_a_polling_body_is_refused_and_the_rest_is_heard(worker: Worker) -> None:
     """Also when it is no base64 at all."""
     async with Polls(worker.url) as polls:
@@ -371,6 +380,7 @@ async def test_binary_in_a_polling_body_is_refused_and_the_rest_is_heard(worker:
         assert await polls.receive("433[") == '433[{"ok":{}}]'
 
 
+@both
 async def test_an_upgrade_that_breaks_off_leaves_polling_as_it_was(worker: Worker, crowd: Crowd) -> None:
     """A proxy that swallows websockets must not cost the client its polling."""
     async with Polls(worker.url) as polls:
@@ -388,6 +398,7 @@ async def test_an_upgrade_that_breaks_off_leaves_polling_as_it_was(worker: Worke
             await polls.receive('42["match:found"')
 
 
+@both
 async def test_a_poll_that_waits_ends_with_its_session(worker: Worker) -> None:
     """The client said goodbye; its last poll must not keep its process for another ping."""
     for goodbye in (("41", "1"), ("1",)):
@@ -407,6 +418,7 @@ async def test_polls_cannot_be_read_by_a_foreign_script(worker: Worker) -> None:
         assert response.status == 400
 
 
+@both
 async def test_a_second_poll_on_one_session_ends_it_at_once(worker: Worker) -> None:
     """One of the two is a thief's; neither may go on."""
     async with Polls(worker.url) as polls:
@@ -501,6 +513,7 @@ async def test_a_second_connect_packet_is_ignored(worker: Worker, crowd: Crowd) 
         assert (await partner.next("chat:message"))["body"]["text"] == "it is still me"
 
 
+@both
 async def test_the_newest_connection_wins_and_the_old_one_is_told(worker: Worker, crowd: Crowd) -> None:
     """The seat comes along, the partner goes on talking, and the old connection ends."""
     created = await get_guest(worker.url)
@@ -517,6 +530,7 @@ async def test_the_newest_connection_wins_and_the_old_one_is_told(worker: Worker
         assert (await new.push("chat:message"))["body"]["text"] == "which of you?"
 
 
+@both
 async def test_the_old_connection_is_told_also_when_it_was_not_polling_just_then(worker: Worker) -> None:
     """It would take a bare refusal for a bad network, and come back to take the guest away from the new page."""
     created = await get_guest(worker.url)
@@ -549,6 +563,7 @@ async def test_a_guest_is_never_matched_with_itself(worker: Worker, crowd: Crowd
 # --------------------------------------------------------------------------- who is gone
 
 
+@both
 async def test_a_half_open_client_is_gone_after_the_ping_timeout(worker_with: WorkerWith, crowd: Crowd) -> None:
     """The network took it without a word; the partner is told."""
     quick = await worker_with(VISAVIS_PING_INTERVAL="0.4", VISAVIS_PING_TIMEOUT="0.4")
@@ -584,6 +599,7 @@ async def test_connections_beyond_the_limit_are_told_to_wait(worker_with: Worker
                     break
 
 
+@both
 async def test_connections_that_come_and_go_leave_nothing_behind(worker: Worker) -> None:
     """File descriptors and memory are as before, whichever way the connections ended."""
     created = await get_guest(worker.url)

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from crowd import Crowd
-from rig import PATIENCE, ROOT, Production, Service, Worker, get_guest
+from rig import PATIENCE, ROOT, Production, Service, Worker, both, get_guest
 from visavis.core.identity import new_id
 from wire import auth_of
 
@@ -117,6 +117,7 @@ async def officials() -> AsyncIterator[Callable[[], Awaitable[Official]]]:
 Officials = Callable[[], Awaitable[Official]]
 
 
+@both
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_whole_conversation(worker: Worker, crowd: Crowd, officials: Officials, way: str) -> None:
     """Connect, meet, talk, be refused, lose the connection, come back by itself, leave."""
@@ -172,6 +173,7 @@ async def test_a_refused_connection_says_why(worker: Worker, officials: Official
     assert refused["data"] == {"code": "stale_client", "contract": auth_of(created)["contract"]}
 
 
+@both
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_replaced_page_does_not_come_back(worker: Worker, officials: Officials, way: str) -> None:
     """Two tabs that took the guest from each other in turn would never end."""

@@ -153,10 +153,9 @@ class _Connection:
         """What is no request, or none of somebody known."""
         self.bucket.take(1)
         self._cut_if_too_hasty()
-        kind = b"" if message is None else message[:1]
-        if message is None or not kind:
+        if message is None:
             return None
-        if kind == b"0" and not self.introduced:
+        if message[:1] == b"0" and not self.introduced:
             # A second CONNECT would be a second guest behind one session.
             namespace, presented = b"/", message[1:]
             if presented.startswith(b"/"):

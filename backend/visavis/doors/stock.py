@@ -241,10 +241,12 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
         name_in_log(session.name)
         session.receiver = self.host.opened(session, environ["aiohttp.request"])
 
-    async def _on_message(self, sid: str, data: str | bytes) -> None:
+    async def _on_message(self, sid: str, data: object) -> None:
         session = self._sessions.get(sid)
         if session is not None and session.receiver is not None:
-            work = session.receiver.packet(data.encode() if isinstance(data, str) else None)
+            # What happens to be JSON the library decodes unasked; of Socket.IO's packets, none is.
+            message = data.encode() if isinstance(data, str) else None if isinstance(data, bytes) else b""
+            work = session.receiver.packet(message)
             if work is not None:
                 await work
 

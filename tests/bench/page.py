@@ -368,7 +368,8 @@ METHOD = """## How it is measured
   more than figures.
 - **Memory** is the proportional share (PSS) of the servers and their Redis, beyond that of servers that some clients
   had come to and left, some seconds after the last connection came; and once more after Node and python-socketio were
-  asked to collect their garbage, which Visavis is not. Its guests were made before, as the others' tokens were.
+  asked to collect their garbage, which Visavis is not. Its guests were made before, as the others' tokens were. What
+  the kernel keeps for a socket is in none of the figures.
 - **Connecting** is the WebSocket, Socket.IO's CONNECT and its check, {at_once} clients on their way in at a time.
 
 What favours whom: Node's socket.io emits straight to the partner's socket, has its native helpers unless named

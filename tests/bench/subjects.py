@@ -22,7 +22,6 @@ from rig import Worker
 from visavis.adapters.valkey import PrivateValkey
 from visavis.contract import RULES_VERSION
 from visavis.describe import contract_hash
-from visavis.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -226,10 +225,6 @@ class VisavisOnStock(Visavis):
 
     name = "visavis, stock transport"
     environment = MappingProxyType({"VISAVIS_TRANSPORT": "stock"})
-
-    @classmethod
-    def absent(cls) -> str:
-        return "" if "transport" in Settings.__struct_fields__ else "there is one transport only"
 
 
 class VisavisOnAsyncio(Visavis):

@@ -55,6 +55,8 @@ class Outcome:
     messages: list[str | bytes] = field(default_factory=list)
     """Those that were complete and right, in order."""
     pongs: list[bytes] = field(default_factory=list)
+    idle: int = field(default=0, compare=False)
+    """Frames that say nothing: pings, pongs, and fragments of nothing that end nothing."""
     code: int | None = None
     """What the server closes with; none while the connection goes on."""
 
@@ -87,6 +89,7 @@ def understood(stream: bytes, most: int) -> Outcome:
         mask = stream[head - 4 : head]
         payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(stream[head : head + length]))
         stream = stream[head + length :]
+        outcome.idle += opcode in (PING, PONG) or not (control or final or payload)
         if opcode == PING:
             outcome.pongs.append(payload)
         elif opcode == CLOSE:

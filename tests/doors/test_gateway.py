@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from crowd import Crowd
-from faults import clients_of, memory_of, open_files_of, within
+from faults import clients_of, memory_of, within
 from rig import SECRETS, Guest, Worker, both, get_guest
 from visavis.core.identity import new_id
 from wire import Polls, Wire, auth_of
@@ -597,30 +597,3 @@ async def test_connections_beyond_the_limit_are_told_to_wait(worker_with: Worker
             async with Wire(small.url) as two:
                 if "sid" in await two.open(auth_of(await get_guest(small.url))):
                     break
-
-
-@both
-async def test_connections_that_come_and_go_leave_nothing_behind(worker: Worker) -> None:
-    """File descriptors and memory are as before, whichever way the connections ended."""
-    created = await get_guest(worker.url)
-
-    async def visit(number: int) -> None:
-        async with Wire(worker.url) as wire:
-            if number % 2:
-                with contextlib.suppress(ConnectionError):
-                    # One guest in many places: the newest connection wins, and the others end here.
-                    await wire.open(auth_of(created if number % 4 == 1 else await get_guest(worker.url)))
-            if number % 3 == 0 and not wire.socket.closed:
-                await wire.send("1")
-
-    async def visits(count: int) -> None:
-        for start in range(0, count, 20):
-            await asyncio.gather(*(visit(number) for number in range(start, start + 20)))
-
-    await visits(40)
-    files, memory = open_files_of(pid_of(worker)), memory_of(pid_of(worker))
-    await visits(400)
-    async with asyncio.timeout(5):
-        while open_files_of(pid_of(worker)) > files + 5:
-            await asyncio.sleep(0.05)
-    assert memory_of(pid_of(worker)) - memory < 20 * MEGABYTE

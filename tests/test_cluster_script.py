@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from rig import ROOT, arrive, free_port, get_guest, http, missing
+from rig import PATIENCE, ROOT, arrive, free_port, get_guest, http, missing
 from visavis.adapters import nginx, turn
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -158,7 +158,7 @@ async def test_it_serves_renews_its_workers_and_leaves_nothing_behind(script: Sc
 
     killed = next(iter(after))
     os.killpg(killed, signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(script.gunicorns() - {killed}) < 2:
             await asyncio.sleep(0.05)
     await get_guest(script.url)
@@ -175,7 +175,7 @@ async def test_what_it_started_does_not_outlive_it(script: Script) -> None:
     await script.says("ready at")
     assert len(script.left()) > 6
     await script.ends(signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while script.left():
             await asyncio.sleep(0.05)
 
@@ -183,7 +183,7 @@ async def test_what_it_started_does_not_outlive_it(script: Script) -> None:
 async def test_an_interruption_while_it_starts_ends_it_as_well(script: Script) -> None:
     """Whatever is half way up comes down again."""
     await script.says("Starting")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not script.gunicorns():
             await asyncio.sleep(0.01)
     assert await script.ends(signal.SIGINT) == 0

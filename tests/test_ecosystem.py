@@ -19,7 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from rig import ROOT, free_port, missing, promtool
+from rig import PATIENCE, ROOT, free_port, missing, promtool
 from test_house_rules import text_of
 from visavis import VERSION
 from visavis.adapters import children
@@ -737,7 +737,7 @@ async def test_the_edge_follows_the_addresses_behind_a_name(apart: Apart, tmp_pa
     # In place: the file that was bound is this one.
     hosts.write_text("127.0.0.21 workers\n::1 workers\n", encoding="utf-8")
     await become("127.0.0.21:3000", "[::1]:3000")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while "the workers are now" not in apart.said():
             await asyncio.sleep(0.1)
     assert "[emerg]" not in apart.said()

@@ -11,7 +11,7 @@ import pytest
 from pyrage import x25519
 
 from machine import Machine
-from rig import ROOT, SECRETS, arrive, free_port, meet, missing
+from rig import PATIENCE, ROOT, SECRETS, arrive, free_port, meet, missing
 from sharing import Sharer, picture
 from visavis.adapters.certificate import self_signed
 
@@ -176,7 +176,7 @@ async def test_nginx_serves_under_a_hardened_unit(machine: Machine, tmp_path: Pa
     assert '"ok":true' in await machine.do(*ask, f"https://127.0.0.1:{secure}/health")
     logs = "/var/log/visavis-nginx"
     await machine.do("logrotate", "--force", "--state", "/var/rotated", "/etc/logrotate.d/visavis-nginx")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await machine.run("test", "-e", f"{logs}/access.log"))[0] != 0:
             await asyncio.sleep(0.05)
     assert "/health" in await machine.do("cat", f"{logs}/access.log.1")

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from crowd import Crowd
 from faults import MortalValkey
-from rig import ROOT, Service, Worker
+from rig import PATIENCE, ROOT, Service, Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -82,7 +82,7 @@ class Terminal:
 
     async def shows(self, text: str, since: int = 0) -> int:
         """Wait until it shows something that it had not shown before; returns how much it has shown then."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while text not in self.shown[since:]:
                 self._news.clear()
                 await self._news.wait()
@@ -228,7 +228,7 @@ async def test_it_says_that_redis_is_away_and_goes_on_when_it_is_back(tmp_path: 
             await terminal.shows(f"127.0.0.1:{worker.port}", seen)
             await valkey.start()
             # Drawn without the sentence, which stands above the table.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while "Redis does not answer" in terminal.shown[seen:]:
                     seen = await terminal.shows("CPU", len(terminal.shown))
             assert f"127.0.0.1:{worker.port}" in terminal.shown[seen - 3000 :]

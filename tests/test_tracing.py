@@ -15,7 +15,7 @@ import redis.asyncio as redis
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from rig import ROOT, Service, Worker, arrive, free_port, meet
+from rig import PATIENCE, ROOT, Service, Worker, arrive, free_port, meet
 
 
 class Collector:
@@ -69,7 +69,7 @@ class Collector:
 
     async def get(self, name: str, **attributes: Any) -> dict[str, Any]:
         """A span of this name, once there is one."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(PATIENCE), self._news:
             while True:
                 for span in self.spans:
                     if span["name"] == name and attributes.items() <= span.items():

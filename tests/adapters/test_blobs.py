@@ -15,7 +15,7 @@ import pytest
 
 from adapters.buckets import FullStorage, Moto, small_disk
 from faults import Link
-from rig import missing
+from rig import PATIENCE, missing
 from visavis.adapters import s3
 from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.s3 import S3Blobs
@@ -408,7 +408,7 @@ async def test_a_reader_may_go_at_any_time(blobs: Blobs) -> None:
         await anext(pieces)
         await pieces.aclose()  # type: ignore[attr-defined]
     if isinstance(blobs, DiskBlobs):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while any(f"{blobs.spool.parent}/" in target for target in _open_files()):
                 await asyncio.sleep(0.01)
     assert len(await whole(blobs, "files/owner/main")) == 3 * MIB
@@ -433,7 +433,7 @@ async def test_a_put_that_nobody_waits_for_leaves_no_file_in_the_spool(blobs: Bl
         await asyncio.sleep(number / 300)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while path.exists():
                 await asyncio.sleep(0.01)
         size = await blobs.size(f"files/{number}/main")
@@ -730,7 +730,7 @@ async def test_a_disk_that_hangs_holds_up_nothing_but_itself(disk: DiskBlobs, mo
     assert not any(put.done() for put in puts)
     assert {type(said) for said in await asyncio.gather(*puts, return_exceptions=True)} == {StorageUnavailable}
     stuck.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while any(path.exists() for path in paths):
             await asyncio.sleep(0.01)
 

@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 from aiortc import RTCPeerConnection
 
+from faults import within
 from members import (
     BLUE,
     DARK,
@@ -35,7 +36,7 @@ from members import (
     studio,
     warmed,
 )
-from rig import missing
+from rig import PATIENCE, missing
 from visavis.adapters import turn
 from visavis.adapters.recorder import _shield, readable
 from visavis.adapters.turn import PrivateTurn
@@ -246,7 +247,7 @@ async def test_without_the_consent_of_both_nothing_is_made(set_up: Studio, recor
         given = {"recording": recording.id, "conversation": recording.conversation, "by": (0, 1), **wrong}
         recording.begin(Consent(**given))
         refused.append(recording)
-    async with asyncio.timeout(3):
+    async with within(3), asyncio.timeout(PATIENCE):
         # Their places are free again.
         while len(await set_up.places()):
             await asyncio.sleep(0.05)
@@ -295,7 +296,7 @@ async def test_there_are_as_many_places_as_the_setting_says(
         assert (await late.over()).outcome == "full"
         assert (await first.over()).outcome == "saved"
         assert 1.9 <= Watched(first.path).seconds <= 3.6
-        async with asyncio.timeout(2):
+        async with within(2), asyncio.timeout(PATIENCE):
             while not await studio.recorders.claim(new_id()):
                 await asyncio.sleep(0.05)
 
@@ -334,7 +335,7 @@ async def test_a_stopped_recorder_finishes_and_a_killed_one_leaves_nothing(
         (pid,) = process.children()
         await asyncio.sleep(1)
         await process.kill()
-        async with asyncio.timeout(2):
+        async with within(2), asyncio.timeout(PATIENCE):
             while Path(f"/proc/{pid}/exe").exists():
                 await asyncio.sleep(0.02)
         assert list(process.folder.iterdir()) == [recording.path]

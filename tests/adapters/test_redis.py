@@ -18,8 +18,8 @@ import pytest
 import redis.asyncio as redis
 from redis.asyncio.cluster import RedisCluster
 
-from faults import Link, MortalValkey, open_files_of
-from rig import ROOT
+from faults import Link, MortalValkey, open_files_of, within
+from rig import PATIENCE, ROOT
 from topologies import Cluster
 from visavis.adapters import redis as adapter
 from visavis.adapters.redis import DirectedBus, State, connect
@@ -460,7 +460,7 @@ async def test_a_silent_worker_is_found_dead_once_and_its_guests_are_away(worker
     record, (a, _), (b, _) = await seat(brief, one)
     await waits(brief)
     assert (await one.beat(b"{}")).dead == []
-    async with asyncio.timeout(5):
+    async with within(5), asyncio.timeout(PATIENCE):
         while not (dead := (await one.beat(b"{}")).dead):
             await asyncio.sleep(0.05)
     assert dead == ["brief"]
@@ -635,7 +635,7 @@ async def test_notes_arrive_in_order_at_their_worker_alone(workers: Workers) -> 
             buses[sender].send("w2", note, about)
         if number % 50 == 0:
             await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(heard[2]) < 2000:
             await asyncio.sleep(0.01)
     for sender in (0, 1):
@@ -659,7 +659,7 @@ async def test_a_link_gone_dark_is_noticed_and_heals(single: Workers) -> None:
         await mouth.start(heard.append, nothing)
         assert ears.healthy
         link.darken()
-        async with asyncio.timeout(5):
+        async with within(5), asyncio.timeout(PATIENCE):
             while ears.healthy:
                 await asyncio.sleep(0.02)
         assert mouth.healthy
@@ -667,12 +667,12 @@ async def test_a_link_gone_dark_is_noticed_and_heals(single: Workers) -> None:
         await asyncio.sleep(0.5)
         assert not ears.healthy
         link.lighten()
-        async with asyncio.timeout(5):
+        async with within(5), asyncio.timeout(PATIENCE):
             while not ears.healthy:
                 await asyncio.sleep(0.02)
         assert len(healed) == 2
         mouth.send("ears", b"found", "")
-        async with asyncio.timeout(2):
+        async with within(2), asyncio.timeout(PATIENCE):
             while b"found" not in heard:
                 await asyncio.sleep(0.01)
     finally:
@@ -693,7 +693,7 @@ async def test_mail_that_came_while_the_worker_slept_is_read_when_it_wakes(
     for number in range(3):
         await single.raw.spublish(single.key("bus:ears"), msgspec.msgpack.encode([b"%d" % number]))
         time.sleep(0.5)
-        async with asyncio.timeout(2):
+        async with within(2), asyncio.timeout(PATIENCE):
             while len(heard) <= number:
                 await asyncio.sleep(0.01)
     assert heard == [b"0", b"1", b"2"]
@@ -728,7 +728,7 @@ async def test_fifty_broken_connections_leave_no_file_descriptor_behind(single: 
                 await raw.client_kill_filter(_type="normal", skipme=True)
                 await raw.client_kill_filter(_type="pubsub", skipme=True)
                 await state.beat(b"{}")
-                async with asyncio.timeout(5):
+                async with within(5), asyncio.timeout(PATIENCE):
                     # The listener has to have noticed first.
                     while len(await raw.pubsub_shardchannels()) < 1:
                         await asyncio.sleep(0.005)
@@ -736,7 +736,7 @@ async def test_fifty_broken_connections_leave_no_file_descriptor_behind(single: 
         await cut(3)
         before = open_files_of(os.getpid())
         await cut(50)
-        async with asyncio.timeout(5):
+        async with within(5), asyncio.timeout(PATIENCE):
             while not bus.healthy or open_files_of(os.getpid()) > before + 3:
                 await asyncio.sleep(0.02)
         await raw.aclose()

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from rig import ROOT, free_port, missing
+from rig import PATIENCE, ROOT, free_port, missing
 from visavis.adapters import turn as adapter
 from visavis.adapters.turn import PrivateTurn, TurnFailed, TurnServers, sign
 
@@ -216,7 +216,7 @@ async def test_a_guest_has_one_quota_however_often_it_asks_for_credentials(turn:
             assert await one.allocate() == 0
         assert await allocates(turn, "greedy") == 486
         assert await allocates(turn, "modest") == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while await allocates(turn, "greedy") != 0:
             await asyncio.sleep(0.05)
 
@@ -418,7 +418,7 @@ async def test_a_private_server_dies_with_its_parent(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
     # Releases since 4.8 take some seconds.
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while _alive(child):
             await asyncio.sleep(0.02)
 

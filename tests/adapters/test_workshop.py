@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 import corpus
-from rig import missing
+from rig import PATIENCE, missing
 from visavis.adapters import takeapart, workshop
 from visavis.adapters.workshop import LimitedWorkshop
 from visavis.contract import Refused, SharedFile
@@ -680,7 +680,7 @@ async def test_a_process_that_does_not_end_is_ended(
     using = LimitedWorkshop(1, PIXELS, seconds=1)
 
     async def gone(pids: list[int]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while any(alive(pid) for pid in pids):
                 await asyncio.sleep(0.02)
 

@@ -18,7 +18,7 @@ import socketio
 
 from crowd import Crowd
 from faults import Link, MortalValkey, within
-from rig import ROOT, Guest, Service, Worker, get_guest
+from rig import PATIENCE, ROOT, Guest, Service, Worker, get_guest
 from visavis.core.identity import new_id
 from wire import Wire, auth_of
 
@@ -144,7 +144,7 @@ async def test_a_guest_who_comes_twice_at_once_has_one_connection_and_never_meet
                 await asyncio.wait_for(crowd.find(tab), 1)
 
         await asyncio.gather(*map(come, tabs))
-        async with asyncio.timeout(5):
+        async with within(5), asyncio.timeout(PATIENCE):
             while not (replaced := [t for t in tabs if "session:replaced" in [name for name, _ in t.pushes]]):
                 await asyncio.sleep(0.02)
         assert len(replaced) == 1
@@ -207,7 +207,7 @@ async def test_eight_sides_that_skip_leave_and_search_at_once_are_never_in_two_c
                 seated = None
             elif name == "session:state":
                 seated = push["conversation"] and push["conversation"]["id"]
-    async with asyncio.timeout(5):
+    async with within(5), asyncio.timeout(PATIENCE):
         while any(current(guest) is None for guest in guests):
             for guest in guests:
                 if current(guest) is None:
@@ -387,7 +387,7 @@ async def test_a_search_may_begin_before_redis_knows_the_guest_again(crowd: Crow
     await mortal.kill()
     await mortal.start()
     for guest in (a, b):
-        async with asyncio.timeout(2):
+        async with within(2), asyncio.timeout(PATIENCE):
             while "ok" not in (answer := await crowd.find(guest)):
                 assert answer["error"]["code"] == "unavailable", answer
                 await asyncio.sleep(0.02)
@@ -419,7 +419,7 @@ async def test_leaving_while_redis_has_forgotten_the_conversation_still_ends_it(
     conversation = await crowd.meet(a, b)
     await mortal.kill()
     await mortal.start()
-    async with asyncio.timeout(5):
+    async with within(5), asyncio.timeout(PATIENCE):
         while "ok" not in await a.ask("conversation:leave", {"conversationId": conversation}):
             await asyncio.sleep(0.02)
     assert (await b.next("conversation:ended", timeout=3))["reason"] == "left"

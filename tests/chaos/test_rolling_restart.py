@@ -15,7 +15,7 @@ import redis.asyncio as redis
 from crowd import Crowd
 from faults import within
 from residents import Resident
-from rig import Production, Service, Worker, arrive, get_guest
+from rig import PATIENCE, Production, Service, Worker, arrive, get_guest
 from sharing import Sharer
 from wire import Polls, Wire, auth_of
 
@@ -47,7 +47,7 @@ async def restart(worker: Worker) -> float:
     assert await worker.stop() == 0
     said = {line["event"].split(" (")[0]: line["timestamp"] for line in worker.logged()[known:]}
     await worker.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await ready(worker) != 200:
             await asyncio.sleep(0.05)
     asked, gone = (datetime.fromisoformat(said[event]) for event in ("Handling signal: term", "Worker exiting"))

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 
 from crowd import Crowd
 from faults import MortalValkey, within
-from rig import Guest, Service, Worker, get_guest
+from rig import PATIENCE, Guest, Service, Worker, get_guest
 from sharing import Sharer
 from visavis.core.identity import new_id
 from wire import Wire, auth_of
@@ -237,7 +237,7 @@ async def test_redis_restarts_empty_and_nobody_loses_anything(tmp_path: Path, to
         await d.next("disconnect")
         await mortal.start()
         async with within(8):
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(PATIENCE):
                 while "error" in await people.find(f):
                     await asyncio.sleep(0.1)
             await e.next("match:found")
@@ -274,7 +274,7 @@ async def test_who_drops_while_redis_refuses_to_listen_is_not_taken_for_here(tmp
         await people.find(searching)
         await raw.execute_command("ACL", "SETUSER", "default", "-evalsha", "-eval")
         await asyncio.gather(a.vanish(), searching.vanish())
-        async with asyncio.timeout(5):
+        async with within(5), asyncio.timeout(PATIENCE):
             # Once for both, if they went together.
             while "seat_update_postponed" not in [line["event"] for line in worker.logged()]:
                 await asyncio.sleep(0.02)

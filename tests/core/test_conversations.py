@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rig import PATIENCE
 from visavis.adapters.metrics import Metrics
 from visavis.contract import (
     Ended,
@@ -243,7 +244,7 @@ async def settled() -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE):
         while not true():
             await asyncio.sleep(0.01)
 

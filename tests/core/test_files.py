@@ -13,6 +13,7 @@ import redis.asyncio as redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rig import PATIENCE
 from visavis.adapters.disk import DiskBlobs
 from visavis.adapters.metrics import Metrics
 from visavis.adapters.redis import Ledger, State, connect
@@ -197,7 +198,7 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
 
 
 async def settled(files: Files, guest: Guest, file: str) -> UploadState:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (state := await files.state(guest, file)).phase == "checking":
             pass
     return state
@@ -555,7 +556,7 @@ async def test_one_worker_sweeps_at_a_time_and_storage_that_is_away_is_no_reason
         await asyncio.sleep(0.1)
     other = await house.ready(again)
     house.now += DAY_MS
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while house.lying():
             await asyncio.sleep(0.02)
     assert not await house.sees(again, house.a, other)
@@ -584,7 +585,7 @@ async def test_a_check_is_taken_over_from_a_worker_that_died(
     assert sound.seen == []
     await house.dies(dying)
     if by == "the sweep":
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not sound.seen:
                 house.now += 15_000
                 await house.sweep(living)
@@ -704,7 +705,7 @@ async def test_nothing_is_handed_out_before_the_scanner_has_called_it_clean(
     scanner.answers = [ScannerUnavailable()]
     files = house.worker(workshop, scanner)
     file = await house.upload(files)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while scanner.asked < 3:
             await asyncio.sleep(0.02)
     assert not await house.sees(files, house.b, file)
@@ -765,7 +766,7 @@ async def test_a_file_taken_back_while_it_is_checked_does_not_come_back(house: H
     await asyncio.wait_for(workshop.began.wait(), 5)
     await files.take_back(house.a, file)
     workshop.may.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while files._checks:
             await asyncio.sleep(0.02)
     assert house.lying() == []

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from rig import PATIENCE
 from visavis.core import tasks
 
 
@@ -17,7 +18,7 @@ async def test_a_loop_that_stands_still_is_noticed_and_forgotten(monkeypatch: py
     time.sleep(0.3)
     await asyncio.sleep(0.03)
     assert 0.25 < watch.seconds < 5
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while watch.seconds > 0.25:
             await asyncio.sleep(0.05)
     await watch.stop()

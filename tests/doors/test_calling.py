@@ -13,7 +13,7 @@ import pytest_asyncio
 import redis.asyncio as redis
 
 from crowd import Crowd
-from rig import Guest, Service, Worker, arrive, free_port, meet, missing
+from rig import PATIENCE, Guest, Service, Worker, arrive, free_port, meet, missing
 from visavis.adapters import turn
 from visavis.core.identity import new_id
 
@@ -297,7 +297,7 @@ async def test_a_call_survives_a_redis_that_lost_everything(tmp_path: Path, rela
         call_id = await pair.call("clear")
         async with redis.from_url(service.valkey.url) as raw:
             await raw.flushall()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while "ok" not in (answer := await pair.ask(a, "call:set", callId=call_id, rung="voice")):
                 assert answer["error"]["code"] == "unavailable"
                 await asyncio.sleep(0.1)
@@ -348,7 +348,7 @@ async def test_a_call_that_nobody_changed_yet_is_put_back_as_well(tmp_path: Path
         a, b = await arrive(service.workers[0].url), await arrive(service.workers[0].url)
         conversation = await meet(a, b, mode="video")
         await emptied(service)
-        async with redis.from_url(service.valkey.url) as raw, asyncio.timeout(10):
+        async with redis.from_url(service.valkey.url) as raw, asyncio.timeout(PATIENCE):
             while await raw.hget(f"v:{{c0}}:conversation:{conversation}", "call_version") is None:
                 await asyncio.sleep(0.05)
         await a.hang_up()
@@ -416,7 +416,7 @@ async def test_a_relay_that_dies_is_started_anew(tmp_path: Path) -> None:
         first = relay()
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while relay() in (None, first):
                 await asyncio.sleep(0.05)
     finally:

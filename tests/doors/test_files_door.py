@@ -18,7 +18,7 @@ import pytest
 from adapters.buckets import Moto
 from crowd import Crowd
 from faults import Link, MortalValkey, memory_of, within
-from rig import ROOT, SECRETS, Service, Worker, missing
+from rig import PATIENCE, ROOT, SECRETS, Service, Worker, missing
 from sharing import Sharer, picture
 from visavis.adapters.tokens import Tokens, read_secrets
 from visavis.core.identity import new_id
@@ -276,7 +276,7 @@ async def test_a_cut_connection_loses_nothing_that_arrived_and_any_worker_goes_o
     with pytest.raises((aiohttp.ClientError, OSError)):
         await a.patch(file, 0, cut, **{"Content-Length": str(len(data))})
     a.url = other.url
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not (arrived := await a.offset(file)):
             await asyncio.sleep(0.05)
     assert 0 < arrived <= half
@@ -371,7 +371,7 @@ async def test_aborted_uploads_leave_no_orphan_after_a_sweep(tmp_path: Path, ton
         assert (await a.http("DELETE", f"/api/files/{deleted}"))[0] == 204
         refused = await a.upload(b"\x7fELF\x02\x01\x01" + bytes(500), "program")
         assert (refused["phase"], refused["problem"]) == ("refused", "kind_refused")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while lying(tmp_path):
                 await asyncio.sleep(0.1)
         assert (await a.http("HEAD", f"/api/files/{cut}"))[0] == 404
@@ -501,7 +501,7 @@ async def test_when_both_have_left_only_a_report_gets_at_a_file(tmp_path: Path, 
             assert not await one.sees(file)
         asked = {"conversationId": b.conversation, "reason": "hate", "files": [file, back]}
         assert (await b.guest.ask("safety:report", asked))["ok"]["files"] == 2
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while lying(tmp_path) != ["main", "main"]:
                 await asyncio.sleep(0.05)
     finally:
@@ -571,7 +571,7 @@ async def test_a_report_keeps_its_files_for_moderators_when_all_else_is_gone(tmp
         assert reported["files"] == 1
         await b.guest.ask("safety:block", {"conversationId": b.conversation})
         assert not await b.sees(bad["id"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(lying(tmp_path)) > 1:
                 await asyncio.sleep(0.05)
         listed = json.loads(await evidence(tmp_path, "list"))
@@ -645,11 +645,11 @@ async def test_after_redis_lost_everything_files_are_gone_and_sharing_goes_on(tm
         await mortal.kill()
         assert (await b.fetch(url))[0] == 503
         await mortal.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await b.fetch(url))[0] == 503:
                 await asyncio.sleep(0.05)
         assert (await b.fetch(url))[0] == 404
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (await a.begin(5))[0] != 201:
                 await asyncio.sleep(0.2)
         again = (await a.ready())["id"]
@@ -691,7 +691,7 @@ async def test_another_worker_finishes_the_check_of_one_that_was_killed(tmp_path
         data = picture()
         file = await first.begun(len(data))
         await first.patch(file, 0, data)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not asked:
                 await asyncio.sleep(0.02)
         await running.workers[0].kill()

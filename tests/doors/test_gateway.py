@@ -14,7 +14,7 @@ import pytest
 
 from crowd import Crowd
 from faults import clients_of, memory_of, within
-from rig import SECRETS, Guest, Worker, both, get_guest
+from rig import PATIENCE, SECRETS, Guest, Worker, both, get_guest
 from visavis.core.identity import new_id
 from wire import Polls, Wire, auth_of
 
@@ -303,7 +303,7 @@ async def test_a_reader_who_does_not_read_is_cut_at_the_cap(worker_with: WorkerW
                     await talker.say(conversation, seq, "x" * 4000)
                 assert (await away)["state"] == "away"
                 assert memory_of(pid_of(capped)) - before < 20 * MEGABYTE
-                async with asyncio.timeout(5):
+                async with within(5), asyncio.timeout(PATIENCE):
                     while clients_of(pid_of(capped), port) > clients:
                         await asyncio.sleep(0.05)
         await talker.ask("conversation:leave", {"conversationId": conversation})
@@ -592,7 +592,7 @@ async def test_connections_beyond_the_limit_are_told_to_wait(worker_with: Worker
             assert refused["code"] == "busy"
             assert refused["retryInMs"] > 0
         assert "ok" in await one.ask("match:cancel", {})
-    async with asyncio.timeout(5):
+    async with within(5), asyncio.timeout(PATIENCE):
         while True:
             async with Wire(small.url) as two:
                 if "sid" in await two.open(auth_of(await get_guest(small.url))):

@@ -14,7 +14,7 @@ from openapi_spec_validator import validate
 
 from crowd import Crowd
 from faults import MortalValkey
-from rig import Guest, Worker, get_guest
+from rig import PATIENCE, Guest, Worker, get_guest
 from visavis.contract import ROUTES, RULES_VERSION
 from visavis.doors.http import SECURITY_HEADERS
 from wire import Wire, auth_of
@@ -266,7 +266,7 @@ async def test_a_worker_without_its_redis_lives_but_is_not_ready(tmp_path: Path)
         await mortal.kill()
 
         async def ready(status: int) -> Answer:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while (answer := await ask(worker, "GET", "/ready")).status != status:
                     await asyncio.sleep(0.05)
                 return answer

@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from members import RecorderProcess
-from rig import Guest, Service, Worker, arrive, free_port, meet, promtool
+from rig import PATIENCE, Guest, Service, Worker, arrive, free_port, meet, promtool
 from visavis.adapters.redis import Recorders, connect
 from visavis.core.recorder import RecorderLoad
 from wire import Polls, Wire, auth_of
@@ -219,7 +219,7 @@ async def test_the_process_its_parts_and_what_it_runs_are_told(two: Service) -> 
 async def test_any_worker_tells_the_metrics_of_all_by_name(two: Service) -> None:
     """Read from the last few seconds; one that died is gone at once, and its text in a while."""
     one, other = two.workers
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while len((found := await told(one, "/metrics/workers")).workers) < 2:
             await asyncio.sleep(0.1)
     assert {name.rpartition(":")[2] for name in found.workers} == {str(one.port), str(other.port)}
@@ -228,7 +228,7 @@ async def test_any_worker_tells_the_metrics_of_all_by_name(two: Service) -> None
     checked = subprocess.run([promtool(), "check", "metrics"], input=text, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
     await other.kill()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while len((await told(one, "/metrics/workers")).workers) > 1:
             await asyncio.sleep(0.1)
 
@@ -238,7 +238,7 @@ async def test_a_recorder_is_told_of_with_the_workers(two: Service, tmp_path: Pa
     relay = SimpleNamespace(urls=("turn:127.0.0.1:9",), secret="s" * 20)
     recorder = await RecorderProcess(tmp_path, relay, two.valkey.url).start()  # type: ignore[arg-type]
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not any(name.startswith("recorder:") for name in (await told(two.workers[0], ALL)).workers):
                 await asyncio.sleep(0.1)
         found = await told(two.workers[0], ALL)
@@ -259,7 +259,7 @@ async def test_what_recorders_made_is_added_up_and_does_not_fall_when_one_goes(t
         await recorder.beat(4, msgspec.json.encode(RecorderLoad(places=4, failed=failed)), [])
 
     async def comes_to(name: str, number: float, **labels: str) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE):
             while (await told(worker))(name, **labels) != number:
                 await asyncio.sleep(0.1)
 
@@ -296,11 +296,11 @@ async def test_the_memory_of_redis_is_told_and_its_limit_if_it_has_one(two: Serv
 async def test_without_redis_a_worker_tells_its_own_but_not_those_of_all(two: Service) -> None:
     """Nobody who looks after it needs Redis to see that it is away."""
     worker = two.workers[0]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while len((await told(worker, "/metrics/workers")).workers) < 2:
             await asyncio.sleep(0.1)
     await two.valkey.stop()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while (await told(worker))("part_up", part="redis"):
             await asyncio.sleep(0.1)
     assert (await told(worker))("ready") == 0

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from rig import ROOT, Nginx, Service, Worker, arrive, free_port, get_guest, http, missing
+from rig import PATIENCE, ROOT, Nginx, Service, Worker, arrive, free_port, get_guest, http, missing
 from visavis.adapters import nginx as adapter
 from visavis.contract import ERRORS, RULES_VERSION
 from visavis.core.identity import new_id
@@ -445,7 +445,7 @@ async def test_requests_of_one_address_are_counted(front: Nginx, place: str) -> 
             writer.write(b"POST /api/guests HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")
             held.append(writer)
         # It counts what it has read.
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(PATIENCE):
             while (answer := await get(front, "/api/info", place)).status != 429:
                 await asyncio.sleep(0.05)
         assert answer.code == "rate_limited"
@@ -544,7 +544,7 @@ class Polling:
 
 async def logged(nginx: Nginx, since: int, route: str, count: int) -> list[dict[str, Any]]:
     """What the access log has for a route, once there are that many: a line is written after its answer went out."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(lines := [line for line in nginx.logged()[since:] if line["route"] == route]) < count:
             await asyncio.sleep(0.02)
     return lines
@@ -690,7 +690,7 @@ async def test_a_handshake_refused_by_a_worker_about_to_stop_goes_to_the_next(be
             assert {await Polling(nginx, session, new_id()).open() for _ in range(16)} == {200, 503}
         assert all(b"sid=" not in request.split(b"\r\n")[0] for request in asked)
         # It is left alone for a second now, and asked again after that.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while (answer := await get(nginx, "/api/info")).status == 200:
                 await asyncio.sleep(0.05)
         assert answer.status == 503
@@ -755,7 +755,7 @@ async def test_the_access_log_is_json_and_names_nobody(front: Nginx, place: str)
     method = secret.upper().replace("-", "A").replace("_", "B")
     await raw(front, f"{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode(), place)
     await raw(front, f"GET http://{secret}/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode(), place)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(lines := front.logged()[since:]) < len(spied) + 3:
             await asyncio.sleep(0.02)
     written = json.dumps(lines).lower()

@@ -13,7 +13,7 @@ from socketio.exceptions import ConnectionError as NotConnected
 
 from crowd import Crowd
 from faults import MortalValkey
-from rig import Guest, Service, Worker, from_address, get_guest, meet
+from rig import PATIENCE, Guest, Service, Worker, from_address, get_guest, meet
 from visavis.contract import RULES_VERSION
 from wire import Wire, auth_of
 
@@ -314,7 +314,7 @@ async def test_without_redis_a_conversation_goes_on(tmp_path: Path) -> None:
             assert (await b.next("chat:message"))["seq"] == n
         assert (await crowd.find(a))["error"]["code"] in ("in_conversation", "unavailable")
         await mortal.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (
                 await ask(worker, "/api/guests", "", method="POST", json={"birthDate": "1990-05-17", "rules": 1})
             ).status == 503:

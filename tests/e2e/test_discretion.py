@@ -20,7 +20,7 @@ from aiortc import RTCSessionDescription
 
 from calling import relay, relayed
 from members import Member, Picture, RecorderProcess, Tone, warmed
-from rig import Guest, Service, Worker, get_guest, meet
+from rig import PATIENCE, Guest, Service, Worker, get_guest, meet
 from sharing import Sharer, picture
 from visavis.adapters.turn import PrivateTurn
 from visavis.contract import RULES_VERSION
@@ -89,7 +89,7 @@ async def house(folder: Path) -> AsyncIterator[House]:
 
 
 async def until_recordable(worker: Worker) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
         while True:
             async with session.get(f"{worker.url}/api/info") as response:
                 if (await response.json())["recording"]:
@@ -174,7 +174,7 @@ async def test_logs_of_a_whole_deployment_name_nobody_and_nothing_said(tmp_path:
             place.keep(*(line.partition(":")[2] for line in sdp.splitlines() if line.startswith(("a=ice-", "a=fing"))))
             offered = {"conversationId": conversation, "recordingId": recording, "session": new_id()}
             await guest.ask("recording:offer", {**offered, "sdp": "v=0\r\na=secret\r\n"})
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(PATIENCE):
                 while "error" in (said := await guest.ask("recording:offer", {**offered, "sdp": sdp})):
                     assert said["error"]["code"] == "unavailable", said
                     await asyncio.sleep(0.2)

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from aiohttp import web
 
@@ -71,6 +71,7 @@ from visavis.core.schema import CannotUse, Schema
 from visavis.doors import engine
 from visavis.doors.carrying import Carrier
 from visavis.doors.engine import Engine
+from visavis.doors.front import Front, Opening
 from visavis.doors.gateway import Gateway, Handler, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.doors.sources import Sources
@@ -272,7 +273,7 @@ class Visavis:
             contract_hash,
             limits,
             sources,
-            _carrier(s, origins),
+            carrier := _carrier(s, origins),
             patience=s.ping_interval + s.ping_timeout,
             max_connections=s.max_connections,
             max_strangers=s.max_strangers,
@@ -331,7 +332,9 @@ class Visavis:
         ends(self._bulletin.stop)
         application = http.application()
         gateway.attach(application)
-        runner = _Runner(self.stop, application)
+        # With traces, each request is to be seen whole.
+        serve = carrier.serve if isinstance(carrier, Engine) and traces is None else None
+        runner = _Runner(self.stop, application, serve)
         ends(runner.hang_up)
         ends(matchmaker.stop)
         ends(http.let_go)
@@ -609,10 +612,30 @@ async def _memory(redis: Watch) -> dict[str, tuple[int, int]]:
         return {}
 
 
+Serve = Callable[[asyncio.Transport, Opening], bool]
+
+
+class _Fronted:
+    """aiohttp's server, with somebody in front of it who looks at the first bytes of each connection."""
+
+    def __init__(self, server: Any, serve: Serve) -> None:
+        self._server = server
+        self._serve = serve
+
+    def __call__(self) -> Front:
+        return Front(self._serve, self._server)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
 class _Runner(web.AppRunner):
     """What answers requests. Cleaning it up, which whoever listens does last, ends the whole worker."""
 
-    def __init__(self, stop: Callable[[], Awaitable[None]], application: web.Application) -> None:
+    def __init__(
+        self, stop: Callable[[], Awaitable[None]], application: web.Application, serve: Serve | None = None
+    ) -> None:
+        """`serve` is what may take a connection over by its first bytes."""
         super().__init__(
             application,
             access_log=None,
@@ -621,6 +644,13 @@ class _Runner(web.AppRunner):
             read_bufsize=READ_AHEAD_BYTES,
         )
         self._stop = stop
+        self._serve = serve
+
+    @property
+    def server(self) -> Any:
+        """What makes the protocols of new connections, for whoever listens."""
+        server = super().server
+        return server if server is None or self._serve is None else _Fronted(server, self._serve)
 
     async def cleanup(self) -> None:
         await self._stop()

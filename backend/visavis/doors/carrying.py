@@ -6,11 +6,12 @@ Engine.IO 4 over long polling and WebSockets, and both hand on messages: what En
 
 import re
 import secrets
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
+from multidict import MultiMapping
 
 from visavis.contract import Refused
 
@@ -24,6 +25,28 @@ NORMAL, PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG, SERVICE_RESTART = 1000, 1002, 100
 """WebSocket close codes (RFC 6455, and IANA's registry): after the last, a client does well to connect again."""
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+
+
+class Asking(Protocol):
+    """So much of a request as is looked at before a session begins."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
+
+    @property
+    def headers(self) -> MultiMapping[str]: ...
+
+    @property
+    def remote(self) -> str | None:
+        """The address it comes from."""
+
+    def get(self, key: Any) -> Any:
+        """What was found out about it before."""
+
+    def __setitem__(self, key: Any, found: Any) -> None: ...
 
 
 class Session(Protocol):
@@ -72,10 +95,10 @@ class Receiver(Protocol):
 class Host(Protocol):
     """Whoever takes the sessions in."""
 
-    def crowded(self, request: web.Request) -> Refused | None:
+    def crowded(self, request: Asking) -> Refused | None:
         """Why no session may begin."""
 
-    def opened(self, session: Session, request: web.Request) -> Receiver:
+    def opened(self, session: Session, request: Asking) -> Receiver:
         """A session has begun."""
 
 
@@ -96,7 +119,7 @@ class Carrier(Protocol):
         """End what is left, and wait for what is under way."""
 
 
-def turned_away(request: web.Request, *, origins: tuple[str, ...], known: bool, draining: bool) -> Refused | None:
+def turned_away(request: Asking, *, origins: tuple[str, ...], known: bool, draining: bool) -> Refused | None:
     """Why a request to /socket.io/ is not for this worker to serve; `known`: its session is here."""
     if request.headers.get("Origin", origins[0]) not in origins:
         return Refused("origin_refused")
@@ -120,7 +143,7 @@ def turned_away(request: web.Request, *, origins: tuple[str, ...], known: bool, 
     return None
 
 
-def opens_websocket(request: web.Request) -> bool:
+def opens_websocket(request: Asking) -> bool:
     """Whether a request is the opening of a WebSocket (RFC 6455, 4.2.1)."""
     headers = request.headers
     return (

@@ -39,6 +39,7 @@ from visavis.doors.carrying import (
     PROTOCOL_ERROR,
     SERVICE_RESTART,
     TOO_BIG,
+    Asking,
     Host,
     Receiver,
     name_in_log,
@@ -46,6 +47,7 @@ from visavis.doors.carrying import (
     read,
     turned_away,
 )
+from visavis.doors.front import Opening
 
 log = logging.getLogger(__name__)
 
@@ -682,8 +684,9 @@ class Engine:
         if session.closed and (transport == "websocket" or request.method == "POST"):
             raise Refused("bad_request")
         if transport == "websocket":
-            accept = _accept(request)
-            line = self._take_over(request, session, accept, carries=False)
+            if not _may_upgrade(request):
+                raise Refused("bad_request")
+            line = self._take_over(request, session, carries=False)
             if session.websocket:
                 # It has one already. Opened all the same: a browser learns nothing of a refusal.
                 line.close(PROTOCOL_ERROR)
@@ -692,18 +695,43 @@ class Engine:
             return await self._hear(request, session)
         return _allowed(request, _text(await session.poll(request)))
 
+    def serve(self, transport: asyncio.Transport, opening: Opening) -> bool:
+        """Begin a session on a connection of its own that asks for that; False if there is any reason not to."""
+        assert self._host is not None, "attached"
+        if (
+            turned_away(opening, origins=self._origins, known=False, draining=self.draining)
+            or self._host.crowded(opening)
+            or not opens_websocket(opening)
+        ):
+            return False
+        session, hello = self._open(opening, upgrades=b"")
+        session.line = self._upgrade(transport, session, opening, carries=True)
+        session.line.text(hello)
+        return True
+
     def _begin(self, request: web.Request, *, websocket: bool) -> web.StreamResponse:
         assert self._host is not None, "attached"
         if request.method != "GET":
             raise Refused("bad_request")
         if refused := self._host.crowded(request):
             raise refused
-        accept = _accept(request) if websocket else b""
-        session = Session(self)
+        if websocket and not _may_upgrade(request):
+            raise Refused("bad_request")
+        session, hello = self._open(request, upgrades=b"" if websocket else b'"websocket"')
         name_in_log(session.name)
+        if not websocket:
+            return _allowed(request, _text(hello))
+        session.line = self._take_over(request, session, carries=True)
+        session.line.text(hello)
+        return _Switched()
+
+    def _open(self, request: Asking, *, upgrades: bytes) -> tuple[Session, bytes]:
+        """A new session, and Engine.IO's first packet on it."""
+        assert self._host is not None, "attached"
+        session = Session(self)
         hello = b'0{"sid":"%b","upgrades":[%b],"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}' % (
             session.sid.encode(),
-            b"" if websocket else b'"websocket"',
+            upgrades,
             round(self._interval * 1000),
             round(self._timeout * 1000),
             self.max_frame_bytes,
@@ -713,11 +741,7 @@ class Engine:
         self._due.append((time.monotonic() + self._interval, session.sid))
         if self._timer is None:
             self._tick()
-        if not websocket:
-            return _allowed(request, _text(hello))
-        session.line = self._take_over(request, session, accept, carries=True)
-        session.line.text(hello)
-        return _Switched()
+        return session, hello
 
     async def _hear(self, request: web.Request, session: Session) -> web.StreamResponse:
         if session.posting:
@@ -746,10 +770,20 @@ class Engine:
         await session.settled()
         return _allowed(request, _text(b"ok"))
 
-    def _take_over(self, request: web.Request, session: Session, accept: bytes, *, carries: bool) -> _Line:
-        """Open a WebSocket (RFC 6455, 4.2) and take its transport from aiohttp."""
+    def _take_over(self, request: web.Request, session: Session, *, carries: bool) -> _Line:
+        """Take a transport from aiohttp, and open a WebSocket on it."""
         protocol, transport = request.protocol, request.transport
-        assert transport is not None, "looked at by _accept"
+        assert transport is not None, "looked at by _may_upgrade"
+        line = self._upgrade(transport, session, request, carries=carries)
+        # For aiohttp the connection is gone; it lets go of all that belonged to it, but does not close it.
+        protocol.transport = None
+        protocol.connection_lost(None)
+        return line
+
+    def _upgrade(self, transport: asyncio.Transport, session: Session, request: Asking, *, carries: bool) -> _Line:
+        """Open a WebSocket (RFC 6455, 4.2.2)."""
+        key = request.headers["Sec-WebSocket-Key"].encode()
+        accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         # Nobody else writes there; aiohttp's own way would leave its parts behind for as long as the client stays.
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -757,9 +791,6 @@ class Engine:
         )
         line = _Line(session, transport, self, carries=carries)
         transport.set_protocol(line)
-        # For aiohttp the connection is gone; it lets go of all that belonged to it, but does not close it.
-        protocol.transport = None
-        protocol.connection_lost(None)
         return line
 
     # ------------------------------------------------------------------ pings
@@ -814,19 +845,14 @@ async def _done(work: Awaitable[None]) -> None:
     await work
 
 
-def _accept(request: web.Request) -> bytes:
-    """What a WebSocket's opening is answered with (RFC 6455, 4.2). Raises Refused for what is none."""
-    right = (
+def _may_upgrade(request: web.Request) -> bool:
+    """Whether a request opens a WebSocket on a transport that can be taken."""
+    return (
         opens_websocket(request)
         and request.transport is not None
         and not request.transport.is_closing()
         # Whoever speaks before the door is open is no WebSocket client.
         and not request.protocol._message_tail  # noqa: SLF001  # see the module's docstring
-    )
-    if not right:
-        raise Refused("bad_request")
-    return base64.b64encode(
-        hashlib.sha1(request.headers["Sec-WebSocket-Key"].encode() + _GUID, usedforsecurity=False).digest()
     )
 
 

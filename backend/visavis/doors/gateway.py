@@ -23,7 +23,7 @@ from visavis.core.conversations import Conversations, Peer
 from visavis.core.identity import Guest, new_id
 from visavis.core.limits import COME_BACK_MS, TAKEN_BY, Account, Bucket, Limits, Source
 from visavis.core.ports import Meter, Record, StateFull, StateUnavailable
-from visavis.doors.carrying import HEARD_SECONDS, Carrier, Session, soon
+from visavis.doors.carrying import HEARD_SECONDS, Asking, Carrier, Session, soon
 from visavis.doors.sources import Sources
 
 log = logging.getLogger(__name__)
@@ -298,7 +298,7 @@ class Gateway:
 
     # ------------------------------------------------------------------ connecting
 
-    def crowded(self, request: web.Request) -> Refused | None:
+    def crowded(self, request: Asking) -> Refused | None:
         """Why nobody more is let in of whom it is not known who they are.
 
         A page cannot read why a websocket was refused. Whoever comes in time to say who they are gets to know it in
@@ -322,7 +322,7 @@ class Gateway:
             connection.entered = False
             self._limits.leave(connection.source)
 
-    def opened(self, session: Session, request: web.Request) -> _Connection:
+    def opened(self, session: Session, request: Asking) -> _Connection:
         """A session was opened, by nobody knows whom."""
         self._opened.n += 1
         connection = _Connection(

@@ -10,6 +10,7 @@ import ipaddress
 from aiohttp import web
 
 from visavis.core.limits import Source
+from visavis.doors.carrying import Asking
 
 HASHED = 22
 """Characters of a hash: with 88 bits, no two addresses are ever taken for one."""
@@ -27,14 +28,14 @@ class Sources:
         self._secret = hmac.digest(secret, b"addresses", "sha256")
         self._trust_forwarded = trust_forwarded
 
-    def of(self, request: web.Request) -> Source:
+    def of(self, request: Asking) -> Source:
         """Where a request comes from: by the connection, or by what a trusted proxy says of it."""
-        found = request.get(_FOUND)
+        found: Source | None = request.get(_FOUND)
         if found is None:
             found = request[_FOUND] = self._find(request)
         return found
 
-    def _find(self, request: web.Request) -> Source:
+    def _find(self, request: Asking) -> Source:
         text = request.remote or ""
         if self._trust_forwarded:
             # The last one is the proxy's own word; what stands before it may be anybody's.

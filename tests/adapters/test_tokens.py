@@ -113,6 +113,12 @@ def test_nothing_in_the_header_is_acted_upon(tokens: Tokens) -> None:
     assert refused(tokens, signed(brought, payload, b"mine" * 10)) == "invalid"
 
 
+def test_a_header_too_deep_to_read_is_refused_like_any_other(tokens: Tokens) -> None:
+    """It takes no key to send one, so it must not be an error of ours."""
+    for deep in (b"[" * 50_000, b'{"kid":"new","x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"):
+        assert refused(tokens, f"{encoded(deep)}.{encoded({})}.") == "invalid"
+
+
 def test_a_token_is_for_this_service_and_for_one_purpose(tokens: Tokens) -> None:
     """A device's is no guest's, a guest's no device's, and another audience's is neither."""
     header, payload = parts(tokens.for_guest(new_guest())[0])

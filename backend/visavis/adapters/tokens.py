@@ -143,7 +143,7 @@ class Tokens:
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused(expired=True) from None
-        except (jwt.InvalidTokenError, msgspec.MsgspecError, TypeError, ValueError):
+        except (jwt.InvalidTokenError, msgspec.MsgspecError, RecursionError, TypeError, ValueError):
             raise TokenRefused from None
         if found["header"].get("typ") != kind or "crit" in found["header"]:
             raise TokenRefused

@@ -296,7 +296,7 @@ class Http:
     async def create_guest(self, request: web.Request) -> web.Response:
         try:
             asked = _create_guest.decode(await request.read())
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise Refused("bad_request", detail=str(error)[:200]) from None
         known = self._recall(asked.device) if asked.device else None
         check_entry(
@@ -354,7 +354,7 @@ class Http:
             raise Refused("not_found")
         try:
             asked = _begin_upload.decode(await request.read())
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise Refused("bad_request", detail=str(error)[:200]) from None
         if 0 < asked.bytes <= self._files.limits.bytes:
             await self._limits.take({"uploads": 1, "upload_bytes": asked.bytes}, guest.id, self._sources.of(request))

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import redis.asyncio as redis
+from redis.exceptions import MovedError
 
 from faults import MortalValkey
 from topologies import SERVICE, Cluster, Sentinels, until
 from visavis.adapters.redis import Counters, DirectedBus, Keyspace, State, connect
+from visavis.adapters.topology import LOOK_LEAST, Servers, client
 from visavis.contract import Profile
 from visavis.core.identity import Guest, new_id
 from visavis.core.ports import Connected, Count, StateUnavailable
@@ -195,6 +197,74 @@ async def test_one_server_behind_a_name_that_became_a_replica_is_connected_to_an
         await one.aclose()
         await raw.aclose()
         await server.stop()
+
+
+async def test_many_who_find_a_replica_do_not_cut_each_others_new_connections() -> None:
+    """What one has opened anew, another whose error is of before leaves alone: there are answers to come on it."""
+    server = await MortalValkey().start()
+    raw, one = redis.Redis.from_url(server.url), connect(server.url)
+    try:
+        state = worker(one)
+        await state.beat(b"{}")
+        await raw.execute_command("REPLICAOF", "127.0.0.1", "1")
+        connected = int((await raw.info("stats"))["total_connections_received"])
+        asking = []
+        for _ in range(30):
+            asking.append(asyncio.create_task(state.beat(b"{}")))
+            await asyncio.sleep(0.002)
+        for failed in await asyncio.gather(*asking, return_exceptions=True):
+            assert isinstance(failed, StateUnavailable)
+            assert "ReadOnly" in str(failed)
+        # Each asks three times, all together on a few connections.
+        assert int((await raw.info("stats"))["total_connections_received"]) - connected < 10
+    finally:
+        await one.aclose()
+        await raw.aclose()
+        await server.stop()
+
+
+class _Pointer:
+    """Names one of two servers, and then the other: what a failover looks like at the worst possible moment."""
+
+    def __init__(self, *ports: int) -> None:
+        self._ports = list(ports)
+        self._named: tuple[str, int] | None = None
+
+    def address(self, key: str) -> tuple[str, int] | None:
+        return self._named
+
+    async def look(self) -> set[tuple[str, int]]:
+        self._named = ("127.0.0.1", self._ports.pop(0))
+        return {self._named}
+
+    def moved(self, error: MovedError) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_nothing_stays_connected_to_a_server_that_went_out_of_use_before_it_was_asked() -> None:
+    """Whoever was on the way there is told so, and finds the other one."""
+    old, new = await MortalValkey().start(), await MortalValkey().start()
+    raw = redis.Redis.from_url(old.url)
+    servers = Servers(None, _Pointer(old.port, new.port), lambda at: client(f"redis://{at[0]}:{at[1]}", retries=0))
+    try:
+        node = await servers.owner("key")
+        while await servers.owner("key") is node:
+            await asyncio.sleep(LOOK_LEAST)
+            await servers.look_again()
+        with pytest.raises(redis.ConnectionError, match="another server"):
+            await servers.run(node, [("PING",)])
+        async with asyncio.timeout(SECONDS):
+            while len(await raw.client_list()) > 1:
+                await asyncio.sleep(0.02)
+        assert await servers.run(await servers.owner("key"), [("PING",)]) == [b"PONG"]
+    finally:
+        await servers.aclose()
+        await raw.aclose()
+        await old.stop()
+        await new.stop()
 
 
 # --------------------------------------------------------------------------- a Cluster

@@ -188,7 +188,13 @@ class Servers:
 
         async def begin() -> _Talk:
             try:
-                talk = self._talks[node] = await _Talk.open(node)
+                talk = await _Talk.open(node)
+                if node not in (self._only, self._once, *self._clients.values()):
+                    # Not in use any more since it was named; nobody would ever end it.
+                    error = redis.ConnectionError("another server is asked by now")
+                    talk.end(error)
+                    raise error
+                self._talks[node] = talk
                 return talk
             finally:
                 del self._opening[node]
@@ -206,13 +212,17 @@ class Servers:
 
     async def learn(self, error: Exception, pause: float) -> None:
         """After this error, and so many seconds, find out where to ask next."""
+        talks = list(self._talks.items())
         await asyncio.sleep(pause)
         if self._directory is None:
             if isinstance(error, ReadOnlyError):
                 # A name or a proxy may lead to another primary by now, but only a new connection does.
                 for one in filter(None, (self._only, self._once)):
                     await one.connection_pool.disconnect(inuse_connections=False)
-                    self._end_talk(one)
+                for one, talk in talks:
+                    # Not what somebody with the same error has opened meanwhile, and others wait for answers on.
+                    if self._talks.get(one) is talk:
+                        self._end_talk(one)
         elif isinstance(error, MovedError) and error.host:
             self._directory.moved(error)
         else:

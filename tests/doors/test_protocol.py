@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from echo import CARRIERS, Echo, echo
 from faults import within
-from frames import CLOSE, TEXT, Line, close, frame
+from frames import CLOSE, NORMAL, TEXT, Line, close, frame
 from wire import Polls, Wire
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.parametrize("transport", CARRIERS)]
@@ -241,6 +241,31 @@ async def test_a_message_that_takes_its_time_holds_back_the_next_and_its_own_con
         async with asyncio.timeout(5):
             while not all(session.messages == ["slow", "next"] for session in host.sessions):
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "goodbye", [frame(TEXT, b"1") + frame(TEXT, b"4after"), close(NORMAL), b""], ids=["1", "close", "broken off"]
+)
+async def test_what_was_said_before_a_goodbye_is_heard_though_it_had_to_wait(
+    host: Echo, transport: str, goodbye: bytes
+) -> None:
+    """Who says a last thing and goes was told that it could; and nobody is gone before it has been heard."""
+    go_on = asyncio.Event()
+    async with Line(host.url) as line:
+        await line.hear_text("0")
+        heard = host.sessions[0]
+        heard.work = lambda message: go_on.wait() if message == "slow" else None  # type: ignore[assignment,return-value]
+        line.send(frame(TEXT, b"4slow") + frame(TEXT, b"4last") + goodbye)
+        async with asyncio.timeout(5):
+            while not heard.messages:
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        # python-engineio does not even read it meanwhile.
+        while transport == "fast" and not heard.session.closed:
+            await asyncio.sleep(0.01)
+    go_on.set()
+    await ended(host)
+    assert heard.messages == ["slow", "last"]
 
 
 async def test_two_bodies_at_once_on_one_session_end_it(host: Echo) -> None:

@@ -121,6 +121,8 @@ class Session:
 
     def close(self, *, told: bool) -> None:
         if self.closed:
+            # Its client has gone, and what that said last is not to be heard either.
+            self._end()
             return
         line, probe = self.line, self._probe
         # A client that polls and was told why gets no CLOSE: it would come with what was said last, and the official
@@ -161,7 +163,7 @@ class Session:
             self._ponged = True
         elif packet == b"1":
             line = self.line
-            self._end()
+            self._part()
             if line is not None:
                 line.close(NORMAL)
         else:
@@ -171,6 +173,9 @@ class Session:
     def message(self, message: bytes | None) -> None:
         """Hand a message to the receiver, after those that are under way."""
         if self._waiting is not None:
+            if self.closed:
+                # Said after the goodbye.
+                return
             self._waiting.append(message)
             self._waiting_bytes += len(message or b"") + 64
             if self._waiting_bytes > self._engine.max_frame_bytes and self.line is not None:
@@ -195,6 +200,8 @@ class Session:
                     await more
         finally:
             self._waiting, self._waiting_bytes = None, 0
+            if self.closed:
+                self._end()
             if self._idle is not None:
                 self._idle.set()
                 self._idle = None
@@ -220,13 +227,23 @@ class Session:
         """Whether that question is unanswered."""
         return not self._ponged and self._pings == ping
 
+    def _shut(self) -> None:
+        """Nothing more is said, nor taken in."""
+        if not self.closed:
+            self.closed = True
+            self._engine.forget(self)
+            self.line = self._probe = None
+            self._wake()
+
+    def _part(self) -> None:
+        """Its client has gone: what that said before is heard to the end, as long as nobody closes or aborts it."""
+        self._shut()
+        if self._waiting is None:
+            self._end()
+
     def _end(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        self._engine.forget(self)
-        self.line = self._probe = None
-        self._wake()
+        """It is over at once, whatever is still to be heard."""
+        self._shut()
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
             receiver.gone()
@@ -234,7 +251,7 @@ class Session:
     def lost(self, line: "_Line") -> None:
         """A WebSocket of its is gone."""
         if line is self.line:
-            self._end()
+            self._part()
         elif line is self._probe:
             # Tried out in vain: it goes on polling.
             self._probe = None
@@ -784,13 +801,14 @@ class Engine:
         """Open a WebSocket (RFC 6455, 4.2.2)."""
         key = request.headers["Sec-WebSocket-Key"].encode()
         accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
-        # Nobody else writes there; aiohttp's own way would leave its parts behind for as long as the client stays.
+        line = _Line(session, transport, self, carries=carries)
+        transport.set_protocol(line)
+        # Only now: if aiohttp were the one to be told that this is more than its client reads, nobody would be told
+        # again. Nobody else writes there; aiohttp's own way would leave its parts behind for as long as it stays.
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
         )
-        line = _Line(session, transport, self, carries=carries)
-        transport.set_protocol(line)
         return line
 
     # ------------------------------------------------------------------ pings

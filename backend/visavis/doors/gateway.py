@@ -175,8 +175,10 @@ class _Connection:
         return None
 
     def _cut_if_too_hasty(self) -> None:
-        if self.bucket.refused >= PATIENCE and not self.session.closed:
-            self._gateway.flooded(self)
+        if self.bucket.refused >= PATIENCE:
+            if not self.session.closed:
+                self._gateway.flooded(self)
+            # Also of a client that has gone: what it said last is still being heard.
             self.session.abort()
 
     def behind(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from echo import CARRIERS, Echo, echo
 from faults import within
@@ -268,6 +269,29 @@ async def test_what_was_said_before_a_goodbye_is_heard_though_it_had_to_wait(
     assert heard.messages == ["slow", "last"]
 
 
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_who_has_gone_is_heard_no_further_once_we_end_it(host: Echo, transport: str, how: str) -> None:
+    """What a client left behind keeps nobody busy who has had enough of it."""
+    go_on = asyncio.Event()
+    async with Line(host.url) as line:
+        await line.hear_text("0")
+        heard = host.sessions[0]
+        heard.work = lambda message: go_on.wait()  # type: ignore[assignment,return-value]
+        line.send(frame(TEXT, b"4slow") + frame(TEXT, b"4last") + frame(TEXT, b"1"))
+        async with asyncio.timeout(5):
+            while not heard.messages or (transport == "fast" and not heard.session.closed):
+                await asyncio.sleep(0.01)
+    try:
+        if how == "close":
+            heard.session.close(told=True)
+        else:
+            heard.session.abort()
+        await ended(host)
+    finally:
+        go_on.set()
+    assert heard.messages == ["slow"]
+
+
 async def test_two_bodies_at_once_on_one_session_end_it(host: Echo) -> None:
     """Nobody could tell which of them comes first."""
     async with Polls(host.url) as polls:
@@ -306,6 +330,58 @@ async def test_a_packet_that_no_client_may_send_ends_a_websockets_session(host: 
         assert (await line.rest())[-1].kind == CLOSE
         await ended(host)
     assert host.sessions[0].messages == ["before"]
+
+
+# --------------------------------------------------------------------------- what is not read
+
+
+async def test_a_socket_that_was_full_before_the_upgrade_has_a_cap_all_the_same(transport: str) -> None:
+    """Of earlier answers, aiohttp lets 64 kB go unread; what crosses that is the answer to the upgrade."""
+    host, app = Echo(), web.Application()
+    carrier = CARRIERS[transport](
+        origins=("x",), ping_interval=15.0, ping_timeout=10.0, max_frame_bytes=65_536, max_queue_bytes=200_000
+    )
+    carrier.attach(app, host)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(int(request.query["bytes"])))
+
+    app.router.add_get("/answer", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    assert runner.server is not None
+    reader, writer = await asyncio.open_connection(*runner.addresses[0], limit=1)
+    try:
+        # From here on nothing is read.
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        server, asked, unread = runner.server, 0, 0
+        while (room := 65_536 - 40 - unread) > 200:
+            asked += 1
+            writer.write(b"GET /answer?bytes=%d HTTP/1.1\r\nHost: x\r\n\r\n" % max(0, min(60_000, room) - 200))
+            async with asyncio.timeout(5):
+                while server.requests_count < asked:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.02)
+            (protocol,) = server.connections
+            assert protocol.transport is not None
+            unread = protocol.transport.get_write_buffer_size()
+        writer.write(
+            b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        async with asyncio.timeout(5):
+            while not host.sessions:
+                await asyncio.sleep(0.01)
+        for _ in range(50):
+            host.sessions[0].session.send(b"x" * 10_000)
+            await asyncio.sleep(0)
+        await ended(host)
+        assert host.sessions[0].was_behind
+    finally:
+        writer.transport.abort()
+        await carrier.stop()
+        await runner.cleanup()
 
 
 # --------------------------------------------------------------------------- pings

@@ -15,12 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-import aiohttp
 import redis.asyncio as redis
 
-from rig import Worker
+from rig import SECRETS, Worker
+from visavis.adapters.tokens import Tokens, read_secrets
 from visavis.adapters.valkey import PrivateValkey
-from visavis.contract import RULES_VERSION
+from visavis.core.identity import Guest, new_id, new_profile
 from visavis.describe import contract_hash
 
 HERE = Path(__file__).resolve().parent
@@ -37,8 +37,6 @@ GENEROUS = {
     "VISAVIS_FILES_URL": "none",
     "VISAVIS_LOG_LEVEL": "warning",
 }
-AT_ONCE = 50
-"""Guests asked for at once."""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -196,20 +194,9 @@ class Visavis(Subject):
         self.ports.append(worker.port)
 
     async def clients(self, count: int, *, look: bool) -> list[str]:
-        # Guests are made before anybody connects, as the tokens of the others are.
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{self.ports[0]}") as session:
-            made: list[str] = []
-
-            async def make() -> None:
-                while len(made) < count:
-                    made.append("")
-                    place = len(made) - 1
-                    body = {"birthDate": "1990-05-17", "rules": RULES_VERSION}
-                    async with session.post("/api/guests", json=body) as response:
-                        response.raise_for_status()
-                        made[place] = (await response.json())["token"]
-
-            await asyncio.gather(*(make() for _ in range(AT_ONCE)))
+        # Made here, as the tokens of the others are: the server has nothing to do with it, nor its memory.
+        tokens = Tokens(read_secrets(SECRETS), 86_400)
+        made = [tokens.for_guest(Guest(new_id(), new_id(), new_profile()))[0] for _ in range(count)]
         self._tokens, self._contract = made, contract_hash()
         return await super().clients(count, look=look)
 

@@ -618,12 +618,13 @@ Serve = Callable[[asyncio.Transport, Opening], bool]
 class _Fronted:
     """aiohttp's server, with somebody in front of it who looks at the first bytes of each connection."""
 
-    def __init__(self, server: Any, serve: Serve) -> None:
+    def __init__(self, server: Any, serve: Serve, silent: set[Front]) -> None:
         self._server = server
         self._serve = serve
+        self._silent = silent
 
     def __call__(self) -> Front:
-        return Front(self._serve, self._server)
+        return Front(self._serve, self._server, self._silent)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)
@@ -645,15 +646,23 @@ class _Runner(web.AppRunner):
         )
         self._stop = stop
         self._serve = serve
+        self.silent: set[Front] = set()
+        """Connections that have not said anything yet, of which aiohttp does not know."""
 
     @property
     def server(self) -> Any:
         """What makes the protocols of new connections, for whoever listens."""
         server = super().server
-        return server if server is None or self._serve is None else _Fronted(server, self._serve)
+        return server if server is None or self._serve is None else _Fronted(server, self._serve, self.silent)
 
     async def cleanup(self) -> None:
         await self._stop()
+
+    async def shutdown(self) -> None:
+        """Called when nobody listens any more, and before aiohttp ends the connections it has."""
+        for front in list(self.silent):
+            front.close()
+        await super().shutdown()
 
     async def hang_up(self) -> None:
         """Listen no more, and end the connections there are."""

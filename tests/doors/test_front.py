@@ -4,10 +4,12 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rig import Worker
+from visavis.app import _Runner
 from visavis.doors.front import read_opening
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -113,3 +115,27 @@ async def test_what_is_refused_is_refused_in_words(worker: Worker) -> None:
         writer.close()
     head, _ = await talk(worker, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_who_has_said_nothing_is_hung_up_on_with_the_others() -> None:
+    """Else a request on a connection kept in store would come to a worker of which nothing is left to answer it."""
+
+    async def stop() -> None:
+        pass
+
+    runner = _Runner(stop, web.Application(), lambda transport, opening: False)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
+    try:
+        async with asyncio.timeout(5):
+            while not runner.silent:
+                await asyncio.sleep(0.01)
+        await runner.hang_up()
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+            while runner.silent:
+                await asyncio.sleep(0.01)
+    finally:
+        writer.close()

@@ -47,20 +47,28 @@ class Opening:
 class Front(asyncio.Protocol):
     """A connection that has not said anything yet."""
 
-    __slots__ = ("_serve", "_otherwise", "_transport", "_timer")
+    __slots__ = ("_serve", "_otherwise", "_silent", "_transport", "_timer")
 
     def __init__(
-        self, serve: Callable[[asyncio.Transport, Opening], bool], otherwise: Callable[[], asyncio.Protocol]
+        self,
+        serve: Callable[[asyncio.Transport, Opening], bool],
+        otherwise: Callable[[], asyncio.Protocol],
+        silent: "set[Front]",
     ) -> None:
-        """`serve` takes a connection over, or says that it does not; `otherwise` makes aiohttp's protocol."""
+        """`serve` takes a connection over, or says that it does not; `otherwise` makes aiohttp's protocol.
+
+        It is among the `silent` ones until then.
+        """
         self._serve = serve
         self._otherwise = otherwise
+        self._silent = silent
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's are no subclass of it
+        self._silent.add(self)
         self._timer = asyncio.get_running_loop().call_later(_SILENT_SECONDS, self._hand_over, b"")
 
     def data_received(self, data: bytes) -> None:
@@ -79,7 +87,13 @@ class Front(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._let_go()
 
+    def close(self) -> None:
+        """Hang up: nothing was asked for."""
+        if self._transport is not None:
+            self._transport.close()
+
     def _let_go(self) -> None:
+        self._silent.discard(self)
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()

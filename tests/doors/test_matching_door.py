@@ -1,13 +1,14 @@
 """Searching through the whole server: who meets whom, when it widens, who is counted, and who is no longer there."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from crowd import Crowd
 from faults import within
-from rig import Guest, Worker
+from rig import Guest, Worker, get_guest
 from wire import Wire, auth_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -134,12 +135,17 @@ async def test_a_mode_that_is_not_served_is_refused(
     assert (await crowd.find(a, mode="smell"))["error"]["code"] == "bad_request"
 
 
-async def test_a_hundred_who_come_at_once_all_meet(crowd: Crowd) -> None:
+async def test_a_hundred_who_come_at_once_all_meet(worker: Worker, tongue: str) -> None:
     """Nobody twice, nobody with oneself, nobody left."""
-    guests = await asyncio.gather(*(crowd.arrive() for _ in range(100)))
-    async with within(10):
-        await asyncio.gather(*(crowd.find(guest) for guest in guests))
-        found = await asyncio.gather(*(guest.next("match:found") for guest in guests))
+    search = f'42["match:find",{{"mode":"text","languages":["{tongue}"]}}]'
+    async with contextlib.AsyncExitStack() as leaving:
+        # No whole clients: a hundred of those cost more than the worker does.
+        wires = [await leaving.enter_async_context(Wire(worker.url)) for _ in range(100)]
+        for wire in wires:
+            await wire.open(auth_of(await get_guest(worker.url)))
+        async with within(10):
+            await asyncio.gather(*(wire.send(search) for wire in wires))
+            found = await asyncio.gather(*(wire.push("match:found") for wire in wires))
     conversations = [push["conversation"]["id"] for push in found]
     assert all(conversations.count(one) == 2 for one in conversations)
 

@@ -46,6 +46,8 @@ machine may be busy. `faults.within` is for promises."""
 
 both = pytest.mark.parametrize("transport", ["fast", "stock"], indirect=True)
 """A test that is to hold over each carrier of connections, ours and python-engineio."""
+START = 180.0
+"""The same for a worker's start, which is seconds of computing for one that has a processor to itself."""
 
 
 def missing(what: str) -> NoReturn:
@@ -103,7 +105,7 @@ class Worker:
             )
         assert self.process.stdout is not None
         said = ""
-        while "ready at" not in said and (line := await asyncio.wait_for(self.process.stdout.readline(), 60)):
+        while "ready at" not in said and (line := await asyncio.wait_for(self.process.stdout.readline(), START)):
             said += line.decode()
         if "ready at" not in said:
             await self.process.wait()
@@ -164,7 +166,7 @@ class Production(Worker):
                 stderr=log,
             )
         try:
-            async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+            async with asyncio.timeout(START), aiohttp.ClientSession() as session:
                 while self.process.returncode is None:
                     try:
                         async with session.get(self.url + "/health") as response:

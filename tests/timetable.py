@@ -23,15 +23,23 @@ CALLS = (
 )
 """One after the other."""
 LONG = (
+    "e2e/test_page.py",
+    "test_check.py",
     "doors/test_files_door.py",
     "adapters/test_archive.py",
     "e2e/test_files_shared.py",
     "e2e/test_strangers.py",
     "chaos/test_healing.py",
-    "chaos/test_rolling_restart.py",
-    "chaos/test_workers.py",
     "adapters/test_workshop.py",
+    "chaos/test_rolling_restart.py",
+    "adapters/test_blobs.py",
+    "doors/test_metrics_door.py",
+    "doors/test_nginx.py",
+    "test_probe.py",
     "test_cluster_script.py",
+    "test_drain.py",
+    "chaos/test_workers.py",
+    "doors/test_official_client.py",
 )
 """A minute or more each."""
 FIRST = {name: place for place, name in enumerate((*CALLS, *LONG))}

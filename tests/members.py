@@ -57,17 +57,18 @@ class Picture(MediaStreamTrack):
     async def recv(self) -> av.VideoFrame:
         self._began = self._began or time.time()
         self._count += 1
-        await asyncio.sleep(max(0, self._began + self._count / self._rate - time.time()))
-        now = time.time()
+        # Of the moment at which it is due, as a tone is: on a busy machine it comes late, but no flash is left out.
+        due = self._began + self._count / self._rate
+        await asyncio.sleep(max(0, due - time.time()))
         width, height = self.size
         pixels = np.empty((height, width, 3), np.uint8)
-        pixels[:] = WHITE if now % 1 < 0.1 else self.colour
+        pixels[:] = WHITE if due % 1 < 0.1 else self.colour
         if self.noise:
             small = np.random.default_rng(self._count).integers(0, 64, (height // 16, width // 16, 1), np.uint8)
             pixels //= 2
             pixels += np.kron(small, np.ones((16, 16, 1), np.uint8))
         frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
-        frame.pts, frame.time_base = round((now - self._began) * 90_000), fractions.Fraction(1, 90_000)
+        frame.pts, frame.time_base = round((due - self._began) * 90_000), fractions.Fraction(1, 90_000)
         return frame
 
 

@@ -170,6 +170,8 @@ class Servers:
         Raises ConnectionError or TimeoutError of redis-py: then nobody knows what was done.
         """
         pauses = iter(AGAIN if node is self._only and node is not self._once else ())
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         while True:
             try:
                 talk = self._talks.get(node)
@@ -179,7 +181,7 @@ class Servers:
                 return [await answer for answer in answers]
             except (redis.ConnectionError, redis.TimeoutError):
                 pause = next(pauses, None)
-                if pause is None:
+                if pause is None or loop.time() - started > GIVE_UP:
                     raise
                 await asyncio.sleep(pause)
 
@@ -362,6 +364,7 @@ class _Talk(asyncio.Protocol):
         if isinstance(said, redis.ConnectionError):
             # It is only just starting.
             answer.set_exception(said)
+            answer.exception()
         else:
             answer.set_result(said)
 

@@ -671,7 +671,12 @@ class Engine:
     def _write(self) -> None:
         lines, self._unwritten = self._unwritten, []
         for line in lines:
-            line.flush()
+            try:
+                line.flush()
+            except Exception:
+                # One that fails must not keep the others from being written.
+                log.exception("not_written")
+                line.abort()
 
     def forget(self, session: Session) -> None:
         """It has ended."""
@@ -814,8 +819,17 @@ class Engine:
     # ------------------------------------------------------------------ pings
 
     def _tick(self) -> None:
-        """Ping whose turn it is, and end those who have not answered in time."""
+        """Ping whose turn it is, end those who have not answered in time, and look again when there is a reason."""
         now = time.monotonic()
+        try:
+            self._ping(now)
+        finally:
+            self._timer = None
+            if self._due or self._late:
+                next_one = min(first[0][0] for first in (self._due, self._late) if first)
+                self._timer = asyncio.get_running_loop().call_later(max(TICK, next_one - now), self._tick)
+
+    def _ping(self, now: float) -> None:
         while self._late and self._late[0][0] <= now:
             _, sid, ping = self._late.popleft()
             session = self._sessions.get(sid)
@@ -827,10 +841,6 @@ class Engine:
             if session is not None:
                 self._late.append((now + self._timeout, sid, session.ping()))
                 self._due.append((now + self._interval, sid))
-        self._timer = None
-        if self._due or self._late:
-            next_one = min(first[0][0] for first in (self._due, self._late) if first)
-            self._timer = asyncio.get_running_loop().call_later(max(TICK, next_one - now), self._tick)
 
     # ------------------------------------------------------------------ stopping
 

@@ -54,7 +54,8 @@ class Heard:
 class Echo:
     """A `Host` for everybody."""
 
-    def __init__(self) -> None:
+    def __init__(self, carrier: Carrier) -> None:
+        self.carrier = carrier
         self.sessions: list[Heard] = []
         self.url = ""
 
@@ -92,7 +93,7 @@ async def echo(transport: str, *, port: int = 0, **settings: Any) -> AsyncIterat
             **settings,
         }
     )
-    host = Echo()
+    host = Echo(carrier)
     app = web.Application(middlewares=[_refusals])
     carrier.attach(app, host)
     for route in list(app.router.routes()):

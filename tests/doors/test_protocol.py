@@ -586,18 +586,34 @@ async def test_a_websocket_that_is_tried_out_otherwise_is_closed_and_polling_goe
 async def test_a_websocket_that_is_only_tried_out_does_not_stay(
     transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each would hold a socket for nothing, for as long as its client likes."""
-    with contextlib.suppress(ImportError, AttributeError):
-        monkeypatch.setattr(f"visavis.doors.{'engine' if transport == 'fast' else 'stock'}.PROBE_SECONDS", 0.3)
-    async with echo(transport) as host, Polls(host.url) as polls:
-        for words in ((), ("2probe",)):
-            async with Line(host.url, polls.sid) as line:
-                for word in words:
-                    line.say(word)
-                async with within(2):
-                    await line.rest()
+    """Each would hold a socket for nothing, for as long as its client likes. One that was gone over to stays."""
+    monkeypatch.setattr(f"visavis.doors.{'engine' if transport == 'fast' else 'stock'}.PROBE_SECONDS", 0.3)
+    async with echo(transport) as host, Polls(host.url) as polls, Polls(host.url) as other:
+        async with Wire(host.url, sid=other.sid) as wire:
+            await upgraded(wire)
+            for words in ((), ("2probe",)):
+                async with Line(host.url, polls.sid) as line:
+                    for word in words:
+                        line.say(word)
+                    async with within(2):
+                        await line.rest()
+            await wire.send("4still here")
+            assert await wire.receive("4") == "4still here"
         assert await polls.post("4on") == 200
         assert await polls.receive("4") == "4on"
+
+
+async def test_polls_wait_again_once_a_websocket_was_tried_out_in_vain(host: Echo) -> None:
+    """They would come again and again else, each answered by nothing."""
+    async with Polls(host.url) as polls:
+        async with Line(host.url, polls.sid) as line:
+            line.say("2probe")
+            await line.hear_text("3probe")
+        while (await asyncio.wait({waiting := asyncio.create_task(polls.poll())}, timeout=0.5))[0]:
+            # What it was released by while the WebSocket was there.
+            assert waiting.result() == (200, ["6"])
+        host.sessions[0].session.send(b"at last")
+        assert await waiting == (200, ["4at last"])
 
 
 # --------------------------------------------------------------------------- ending

@@ -16,7 +16,7 @@ from echo import CARRIERS, echo
 from faults import clients_of, memory_of, open_files_of
 from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Line, close, frame
 from rig import Worker, both, get_guest
-from wire import auth_of
+from wire import Polls, auth_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -300,3 +300,32 @@ async def test_a_handshake_that_takes_for_ever_holds_nothing_but_its_socket(tran
             assert len(host.sessions) == 1
         for _, writer in links:
             writer.close()
+
+
+async def test_why_it_was_closed_arrives_although_the_client_goes_on_talking() -> None:
+    """Over the fast carrier: what is closed with something unread is reset, and a reset takes the reason away."""
+    async with echo("fast") as host, Line(host.url) as line:
+        await line.hear_text("0")
+        line.send(frame(TEXT, b"\xff"))
+        async with asyncio.timeout(5):
+            while host.open:
+                await asyncio.sleep(0.01)
+        for _ in range(20):
+            line.send(frame(TEXT, b"4more"))
+            await asyncio.sleep(0.01)
+        assert [said.code for said in await line.rest()] == [1007]
+
+
+async def test_last_words_are_kept_until_they_are_fetched_or_a_moment_has_passed() -> None:
+    """By the fast carrier; a worker that stops waits for them, and nothing of them stays."""
+    async with echo("fast") as host, Polls(host.url) as comes, Polls(host.url):
+        for heard, fetched in zip(host.sessions, (True, False), strict=True):
+            heard.session.send(b"bye")
+            heard.session.close(told=True)
+            assert host.carrier.unheard
+            if fetched:
+                assert await comes.poll() == (200, ["4bye"])
+                assert not host.carrier.unheard
+        async with asyncio.timeout(5):
+            while host.carrier.unheard:
+                await asyncio.sleep(0.05)

@@ -329,3 +329,29 @@ async def test_last_words_are_kept_until_they_are_fetched_or_a_moment_has_passed
         async with asyncio.timeout(5):
             while host.carrier.unheard:
                 await asyncio.sleep(0.05)
+
+
+@over_each
+async def test_who_does_not_poll_is_cut_at_the_cap(transport: str) -> None:
+    """What waits for a poll counts as what waits in a socket does; of WebSockets see test_gateway.py."""
+    async with echo(transport, max_queue_bytes=100_000) as host, Polls(host.url) as polls:
+        [heard] = host.sessions
+        for _ in range(120):
+            heard.session.send(b"x" * 1000)
+        assert heard.was_behind
+        async with asyncio.timeout(5):
+            while not heard.ends:
+                await asyncio.sleep(0.01)
+        assert await polls.post("4x") == 400
+
+
+async def test_nobody_is_waited_for_who_has_gone() -> None:
+    """A worker that stops waits for open WebSockets of the fast carrier, and only for those."""
+    async with echo("fast") as host:
+        async with Line(host.url) as line:
+            await line.hear_text("0")
+            assert host.carrier.unheard
+            line.break_off()
+        async with asyncio.timeout(5):
+            while host.carrier.unheard:
+                await asyncio.sleep(0.01)

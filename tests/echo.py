@@ -54,8 +54,9 @@ class Heard:
 class Echo:
     """A `Host` for everybody."""
 
-    def __init__(self, carrier: Carrier) -> None:
-        self.carrier = carrier
+    carrier: Carrier
+
+    def __init__(self) -> None:
         self.sessions: list[Heard] = []
         self.url = ""
 
@@ -93,7 +94,8 @@ async def echo(transport: str, *, port: int = 0, **settings: Any) -> AsyncIterat
             **settings,
         }
     )
-    host = Echo(carrier)
+    host = Echo()
+    host.carrier = carrier
     app = web.Application(middlewares=[_refusals])
     carrier.attach(app, host)
     for route in list(app.router.routes()):

@@ -311,6 +311,9 @@ class _Engine(engineio.AsyncServer):  # type: ignore[misc]  # untyped upstream
             raise Refused("bad_request")
         if closed is not None:
             return await self._last_words(closed, request)
+        if (socket := self.sockets.get(sid)) is not None and not await socket.check_ping_timeout():
+            # The library looks for those only now and then.
+            raise Refused("bad_request")
         self._polling.add(sid)
         try:
             answer: web.Response = await super().handle_request(request)

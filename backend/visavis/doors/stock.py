@@ -4,7 +4,7 @@ The only file of the service that knows python-engineio, and the only place wher
 it cannot read end the session instead of leaving it half open, a polling body is honestly refused or read whole, what
 a client does not read is bounded in bytes, and who was closed while not polling still hears why. Private names of the
 library that this leans on: AsyncServer._async, ._make_response, ._ok, that its websockets are run by a method of their
-AsyncSocket, and AsyncSocket.queue; the version is pinned and the tests drive each.
+AsyncSocket, AsyncSocket.queue and .check_ping_timeout; the version is pinned and the tests drive each.
 """
 
 import asyncio

@@ -130,11 +130,18 @@ async def test_a_name_is_never_a_path_nor_a_header(crowd: Crowd, data_dir: Path,
     a, b = await pair(crowd)
     before = {path for path in data_dir.rglob("*") if path.is_file() and path.suffix != ".log"}
     file = await a.ready(b"some plain words\n", name)
-    made = [
-        path
-        for path in data_dir.rglob("*")
-        if path.is_file() and path not in before and "sqlite" not in path.name and path.suffix != ".log"
-    ]
+
+    def made_since() -> list[Path]:
+        return [
+            path
+            for path in data_dir.rglob("*")
+            if path.is_file() and path not in before and "sqlite" not in path.name and path.suffix != ".log"
+        ]
+
+    # What was uploaded goes once it has been made anew, a moment after the sender was told.
+    async with asyncio.timeout(PATIENCE):
+        while any(path.name == "part" for path in (made := made_since())):
+            await asyncio.sleep(0.05)
     assert {path.name for path in made} <= {"main", "thumb"}
     assert {path.parent.name for path in made} == {file["id"]}
     _, headers, _ = await b.fetch(await b.address(file["id"]) + "/download")

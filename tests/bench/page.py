@@ -161,7 +161,8 @@ def talk(record: Record) -> str:
 def bus(record: Record) -> str:
     """Microseconds of CPU for each message by the number of workers, in all and beyond what they take idle."""
     counts = sorted({int(key.split("|")[2]) for key in record})
-    fewer, most = counts[min(1, len(counts) - 1)], counts[-1]
+    # One worker sends nothing through Redis.
+    fewer, most = next((count for count in counts if count > 1), counts[0]), counts[-1]
     rows = []
     for name in names(record):
         for how in (EACH, IN_ALL, SATURATED):

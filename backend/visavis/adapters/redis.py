@@ -56,11 +56,10 @@ from typing import Any, Literal, TypeVar
 import hiredis
 import msgspec
 import redis.asyncio as redis
-from redis.asyncio.connection import DefaultParser
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError
 
-from visavis.adapters.topology import Servers, Word, servers
+from visavis.adapters.topology import Servers, Taken, Word, packed, servers
 from visavis.contract import Mode, Refused, SharedFile
 from visavis.core import tasks
 from visavis.core.identity import Guest, new_id
@@ -802,19 +801,12 @@ class _Line:
             self._common.dropped.n += link.close(stopping=stopping)
 
 
-class _Link(asyncio.Protocol):
-    """A connection to the server that has a channel: hears it, and publishes, without a task or a wait for each.
-
-    redis-py opens it, with whatever the URL asks for; its private `_reader` and `_writer` are where the transport is
-    taken from. RESP3 lets one connection hear and speak.
-    """
+class _Link(Taken):
+    """A connection to the server that has a channel: hears it, and publishes. RESP3 lets one connection do both."""
 
     def __init__(self, hear: Callable[[list[bytes]], None]) -> None:
+        super().__init__()
         self._hear = hear
-        self._reader = hiredis.Reader()
-        self._transport: asyncio.Transport | None = None
-        self._opened: Any = None
-        """redis-py's part of it."""
         self._asked: deque[int] = deque()
         """How many notes each message has that the server has not confirmed."""
         self.heard = False
@@ -825,17 +817,9 @@ class _Link(asyncio.Protocol):
     async def open(cls, node: "redis.Redis", channel: bytes, hear: Callable[[list[bytes]], None]) -> "_Link":
         """Connect, and listen on the channel from then on. Raises RedisError or OSError."""
         link = cls(hear)
-        connection = node.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # untyped upstream
-        try:
-            await connection.connect()
-            transport = link._transport = connection._writer.transport  # noqa: SLF001  # see the class's docstring
-            transport.set_protocol(link)
-            # Kept as long as the transport: its streams close that when they are collected.
-            link._opened = connection
-        except BaseException:
-            await connection.disconnect()
-            raise
-        transport.write(_command(b"HELLO", b"3") + _command(b"SSUBSCRIBE", channel))
+        await link.take(node)
+        assert link._transport is not None
+        link._transport.write(packed("HELLO", "3") + packed("SSUBSCRIBE", channel))
         link._asked.append(0)
         return link
 
@@ -847,7 +831,7 @@ class _Link(asyncio.Protocol):
     def publish(self, channel: bytes, message: bytes, notes: int) -> None:
         self._asked.append(notes)
         if self._transport is not None:
-            self._transport.write(_command(b"SPUBLISH", channel, message))
+            self._transport.write(packed("SPUBLISH", channel, message))
 
     def close(self, *, stopping: bool) -> int:
         """Let go of it; gives how many notes were not confirmed to have left the server.
@@ -858,15 +842,7 @@ class _Link(asyncio.Protocol):
             (self._transport.close if stopping else self._transport.abort)()
         return sum(self._asked)
 
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        try:
-            while (said := self._reader.gets()) is not False:
-                self._take(said)
-        except hiredis.ProtocolError as error:
-            self._end(redis.ConnectionError(str(error)))
-
-    def _take(self, said: Any) -> None:
+    def hear(self, said: Any) -> None:
         if isinstance(said, hiredis.PushNotification):
             if said[0] == b"smessage":
                 self.heard = True
@@ -877,29 +853,17 @@ class _Link(asyncio.Protocol):
                 else:
                     self._hear(notes)
             elif said[0] == b"sunsubscribe":
-                self._end(redis.ConnectionError("the channel has gone to another server"))
-        elif isinstance(said, hiredis.ReplyError):
-            # Of the one class that knows which errors there are.
-            self._end(DefaultParser.parse_error(str(said)))  # type: ignore[no-untyped-call]  # untyped upstream
+                self.end(redis.ConnectionError("the channel has gone to another server"))
+        elif isinstance(said, RedisError):
+            self.end(said)
         elif self._asked:
             self._asked.popleft()
 
-    def _end(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
         if not self.lost.done():
             self.lost.set_result(error)
         if self._transport is not None:
             self._transport.close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._transport = None
-        opened, self._opened = self._opened, None
-        opened._reader = opened._writer = None  # noqa: SLF001  # there is nothing left to close
-        self._end(redis.ConnectionError("the connection was lost"))
-
-
-def _command(*words: bytes) -> bytes:
-    """A command as Redis reads it (RESP)."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 class Recorders:

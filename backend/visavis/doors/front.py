@@ -66,7 +66,6 @@ class Front(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self._transport = transport  # type: ignore[assignment]  # uvloop's are no subclass of it
         self._silent.add(self)
         self._timer = asyncio.get_running_loop().call_later(_SILENT_SECONDS, self._hand_over, b"")

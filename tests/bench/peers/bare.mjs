@@ -4,31 +4,10 @@
  * It knows just the frames that the load generator says and hears, so it is a reference and no server for clients: no
  * polling, no other namespaces, no binary. Environment and output are those of socketio.mjs, without Redis.
  */
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
-
-const ID = /^[A-Za-z0-9_-]{22}$/;
-const MOST_TEXT = 4000;
-
-const known = (token) => {
-  const [name, proof] = String(token ?? "").split(".");
-  const right = createHmac("sha256", "bench").update(name).digest();
-  const given = Buffer.from(proof ?? "", "hex");
-  return given.length === right.length && timingSafeEqual(given, right);
-};
-
-const valid = (said) =>
-  typeof said === "object" &&
-  said !== null &&
-  typeof said.id === "string" &&
-  ID.test(said.id) &&
-  Number.isSafeInteger(said.seq) &&
-  said.seq > 0 &&
-  said.body?.kind === "text" &&
-  typeof said.body.text === "string" &&
-  said.body.text.length > 0 &&
-  said.body.text.length <= MOST_TEXT;
+import { known, valid } from "./work.mjs";
 
 /** Those here by pair. */
 const here = new Map();

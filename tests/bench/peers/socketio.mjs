@@ -4,17 +4,14 @@
  * Environment: PORT (0 takes a free one), REDIS_URL (its sharded Redis adapter between processes; empty: none),
  * HELPERS=no leaves out the native helpers of ws. Prints the port once it listens.
  */
-import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
+import { known, valid } from "./work.mjs";
 
 if (process.env.HELPERS === "no") {
   process.env.WS_NO_BUFFER_UTIL = "1";
   process.env.WS_NO_UTF_8_VALIDATE = "1";
 }
 const { Server } = await import("socket.io");
-
-const ID = /^[A-Za-z0-9_-]{22}$/;
-const MOST_TEXT = 4000;
 
 const http = createServer();
 const io = new Server(http, { serveClient: false });
@@ -31,30 +28,12 @@ if (process.env.REDIS_URL) {
 }
 
 io.use((socket, next) => {
-  const [name, proof] = String(socket.handshake.auth?.token ?? "").split(".");
-  const right = createHmac("sha256", "bench").update(name).digest();
-  const given = Buffer.from(proof ?? "", "hex");
-  if (given.length === right.length && timingSafeEqual(given, right)) next();
+  if (known(socket.handshake.auth?.token)) next();
   else next(new Error("token_invalid"));
 });
 
 /** Those on this process by pair, so that a partner here is spoken to directly. */
 const here = new Map();
-
-function valid(said) {
-  return (
-    typeof said === "object" &&
-    said !== null &&
-    typeof said.id === "string" &&
-    ID.test(said.id) &&
-    Number.isSafeInteger(said.seq) &&
-    said.seq > 0 &&
-    said.body?.kind === "text" &&
-    typeof said.body.text === "string" &&
-    said.body.text.length > 0 &&
-    said.body.text.length <= MOST_TEXT
-  );
-}
 
 io.on("connection", (socket) => {
   let pair = null;

@@ -64,6 +64,26 @@ def test_a_guest_comes_back_as_the_same_guest(tokens: Tokens) -> None:
     assert tokens.for_guest(guest)[0] != token
 
 
+def test_a_good_token_of_ours_needs_no_library_to_be_known(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is five times as fast, for everybody who connects; and of the same claims, it knows the same."""
+    guest, device = new_guest(), Device(new_id(), adult=True, rules=1)
+    given = Pass(new_id(), guest.id, new_id())
+    file = SharedFile(id=new_id(), kind="document", name="ünï.txt", type="text/plain", bytes=5, expires_at=1)
+    of_guest, of_device, let_in = tokens.for_guest(guest)[0], tokens.for_device(device), tokens.let_in(given, HOUR)
+    seal = tokens.seal_file(file, "there", guest.id)
+    for able in (True, False):
+        if not able:
+            monkeypatch.setattr(jwt, "decode_complete", None)
+        assert tokens.guest(of_guest) == guest
+        assert tokens.device(of_device) == device
+        assert tokens.admits(let_in) == given
+        assert tokens.shared(seal, "there", guest.id) == file
+        if able:
+            monkeypatch.setattr(Tokens, "_known", lambda *_: None)
+            assert (tokens.guest(of_guest), tokens.device(of_device)) == (guest, device)
+            monkeypatch.undo()
+
+
 def test_a_token_made_by_hand_is_as_good_as_ours(tokens: Tokens) -> None:
     """So that the forgeries below fail for the reason they are about."""
     header, payload = parts(tokens.for_guest(new_guest())[0])

@@ -26,6 +26,8 @@ Keys of a cell, all with a TTL or named reason:
   files               sorted set: file by when it is due, by the workers' clocks (members leave with the file's bytes)
   files_of:{guest}    sorted set: file:bytes by expiry (TTL of the last)
   files_in:{talk}     set: files of a conversation (TTL of an hour more than the last)
+  limit:{name}        hash: sixteenth of the window by what was counted in it, for a guest of the cell (TTL of the
+                      window and a sixteenth)
   begun:{guest}       list: when uploads were begun, newest first (TTL of a minute)
   checking:{file}     who checks the file (lease TTL)
 
@@ -35,7 +37,7 @@ Keys of the recorders, which begin with `v:{recorders}:`:
   made:{recorder}     hash: recording by the time it got its place there (TTL of a day, from the recorder's last beat)
 
 Keys that stand alone, wherever they come to lie, as `v:` and:
-  limit:{name}        hash: sixteenth of the window by what was counted in it (TTL of the window and a sixteenth)
+  limit:{name}        the same for what is counted by address or network
   present:{place}     hash: worker by its connections from there and until when its word holds (TTL of the last)
   sweeping            who sweeps (TTL until the next sweep)
   metrics:{worker}    its metrics, compressed (TTL of 15 s)
@@ -375,12 +377,11 @@ class State:
         # One from before the number of cells was changed can be kept nowhere.
         if claim is not None and len({self.cell(one) for one in (claim.id, *(m.guest for m in claim.members))}) == 1:
             claimed = (claim.id, " ".join(m.guest for m in claim.members), _pack(claim))
-        epoch, before, record, places, version, call = await self._run(
+        epoch, before, record, places, version, call, spent = await self._run(
             "connect", guest.id, self._worker, self._lease_ms, self._session_ms, *claimed
         )
-        return Connected(
-            epoch, before.decode(), _record.decode(record) if record else None, _workers(places), version, call
-        )
+        found = _record.decode(record) if record else None
+        return Connected(epoch, before.decode(), found, _workers(places), version, call, bool(spent))
 
     async def connected(self, guest: str) -> bool:
         key = f"{self._keys.of(guest)}guest:{guest}"
@@ -545,7 +546,7 @@ class State:
 
 
 class Counters:
-    """Counters of `core.ports`: a key of its own for each, which a cluster may keep anywhere."""
+    """Counters of `core.ports`: a key of its own for each, which a cluster may keep anywhere but for a guest's."""
 
     def __init__(self, keys: Keyspace, worker: str) -> None:
         self._keys = keys
@@ -555,7 +556,7 @@ class Counters:
         if self._keys.servers.scattered:
             return await self._take_in_turn(asked)
         args = [arg for one in asked for arg in _as_asked(one)]
-        flat = [int(n) for n in await self._keys.run_on_all("count", [_limit(one) for one in asked], *args)]
+        flat = [int(n) for n in await self._keys.run_on_all("count", [self._key(one) for one in asked], *args)]
         return [Counted(wait_ms, left) for wait_ms, left in zip(flat[::2], flat[1::2], strict=True)]
 
     async def _take_in_turn(self, asked: Sequence[Count]) -> list[Counted]:
@@ -580,7 +581,7 @@ class Counters:
     async def enter(
         self, asked: Sequence[Count], told: Sequence[Present], kept_ms: int
     ) -> tuple[list[Counted], list[dict[str, int]]]:
-        calls: list[tuple[str, str, Sequence[str | int]]] = [("count", _limit(one), _as_asked(one)) for one in asked]
+        calls: list[tuple[str, str, Sequence[str | int]]] = [("count", self._key(one), _as_asked(one)) for one in asked]
         # Once: an answer that got lost does not make anybody pay twice.
         answers = await self._keys.run_each(calls + self._presences(told, kept_ms), once=True)
         # Not counted where the server is away, or it would stop the guests of all others as well.
@@ -590,12 +591,12 @@ class Counters:
         ]
         return counted, [_by_worker(answer) for answer in answers[len(asked) :]]
 
+    def _key(self, one: Count) -> str:
+        guest = one.name.partition(":guest:")[2]
+        return f"{self._keys.of(guest) if guest else 'v:'}limit:{one.name}"
+
     def _presences(self, told: Sequence[Present], kept_ms: int) -> list[tuple[str, str, Sequence[str | int]]]:
         return [("present", f"v:present:{one.place}", (self._worker, one.connections, kept_ms)) for one in told]
-
-
-def _limit(one: Count) -> str:
-    return f"v:limit:{one.name}"
 
 
 def _as_asked(one: Count) -> tuple[str | int, ...]:

@@ -140,6 +140,7 @@ class Peer:
         "cell",
         "epoch",
         "registering",
+        "spent",
         "seat",
         "searching",
         "blocked",
@@ -162,6 +163,8 @@ class Peer:
         """Devices this guest's browser has blocked, as far as is known here."""
         self.interests: tuple[str, ...] = ()
         """What the guest last searched with, counted for what is popular here."""
+        self.spent = False
+        """The guest has spent something of late, here or elsewhere."""
         self.early: list[notes.AnyNote] | None = []
         """Notes that came before the client was told where it stands; None from then on."""
 
@@ -258,7 +261,7 @@ class Conversations:
         if self.peers.get(peer.guest.id) is not peer:
             return
         again = peer.epoch > 0
-        peer.epoch = found.epoch
+        peer.epoch, peer.spent = found.epoch, found.spent
         if found.displaced and found.displaced != self._worker:
             self._post(found.displaced, notes.Displaced(peer.guest.id, found.epoch))
         if again:

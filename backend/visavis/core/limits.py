@@ -169,6 +169,12 @@ class _Tab:
         much = 2 * self.unsettled >= min(self.left, self.share)
         return self.unsettled > 0 and (much or now - self.since >= HOLD)
 
+    def spend(self, units: int, now: float) -> None:
+        """Count something that the counters have yet to hear of."""
+        if not self.unsettled:
+            self.since = now
+        self.unsettled += units
+
     def tell(self) -> int:
         """What the counters are to hear: all that is unsettled."""
         self.under_way, self.unsettled = self.unsettled, 0
@@ -293,9 +299,7 @@ class Account:
                 self._tabs.check(tab, now)
         units = round(cost * self._rule.unit)
         for tab in held:
-            if not tab.unsettled:
-                tab.since = now
-            tab.unsettled += units
+            tab.spend(units, now)
 
     def _look(self) -> None:
         found = [
@@ -467,8 +471,7 @@ class Limits:
     async def enter(self, guest: str, source: Source) -> None:
         """A guest connects: as often as an address may, and no more at once than it may have.
 
-        What the guest has spent on other workers is learnt, so that a new connection is no fresh start. Raises Refused
-        (rate_limited, address_full), StateUnavailable; unless it does, `leave` has to follow.
+        Raises Refused (rate_limited, address_full), StateUnavailable; unless it does, `leave` has to follow.
         """
         self._refuse_who_waits(key for _, key, _ in _counted(self._rules["handshakes"], "", source))
         places = list(_places(source))
@@ -479,7 +482,7 @@ class Limits:
         for place in places:
             self._here[place] = self._here.get(place, 0) + 1
         try:
-            for place, others in (await self._introduce(guest, source)).items():
+            for place, others in (await self._introduce(source)).items():
                 most, all_ = self._most(place), self._here[place] + others
                 # Whoever is counted already, perhaps on a worker that is gone, is not one more. Twice as many are
                 # still too many: guests who come from elsewhere are counted there.
@@ -496,28 +499,49 @@ class Limits:
                     await self._tell_present()
             raise
 
-    async def _introduce(self, guest: str, source: Source) -> dict[str, int]:
-        """Count a handshake, learn what the guest spent elsewhere, and say who is here, in one round trip.
+    async def learn(self, guest: str) -> None:
+        """Learn what a guest who connects spent elsewhere, so that a new connection is no fresh start.
+
+        Only the guest's own: an address that is over is found out about soon enough. Raises StateUnavailable.
+        """
+        spent = list(_counted(self._rules["requests"], guest, NOWHERE))
+        answers = await self._counters.count([Count(key, 0, most, rule.window_ms, "add") for rule, key, most in spent])
+        for (rule, key, most), answer in zip(spent, answers, strict=True):
+            self._tabs.learn(key, rule, most, answer)
+
+    async def _introduce(self, source: Source) -> dict[str, int]:
+        """Count a handshake, and say who is here: without a word if they are few, in one round trip if not.
 
         Gives what other workers have, of those places where it might matter.
         """
-        handshakes = list(_counted(self._rules["handshakes"], "", source))
-        # Only the guest's own: an address that is over is found out about soon enough.
-        spent = list(_counted(self._rules["requests"], guest, NOWHERE))
-        asked = [Count(key, 1, most, rule.window_ms) for rule, key, most in handshakes]
-        asked += [Count(key, 0, most, rule.window_ms, "add") for rule, key, most in spent]
+        asked = self._count_handshake(source)
         told = [Present(place, said) for place in _places(source) if (said := self._word(place))]
+        if not asked and not told:
+            return {}
         # Before it is known, as it may be heard without an answer.
         self._told.update(one.place for one in told)
-        answers, others = await self._counters.enter(asked, told, PRESENT_KEPT_MS)
+        counts = [Count(key, 1, most, rule.window_ms) for rule, key, most in asked]
+        answers, others = await self._counters.enter(counts, told, PRESENT_KEPT_MS)
         self._has_been_told(told)
-        for (rule, key, most), answer in zip(handshakes + spent, answers, strict=True):
-            if answer.wait_ms or rule.name == "requests":
+        for (rule, key, most), answer in zip(asked, answers, strict=True):
+            if answer.wait_ms:
                 self._tabs.learn(key, rule, most, answer)
-        if wait_ms := max((answer.wait_ms for answer in answers[: len(handshakes)]), default=0):
+        if wait_ms := max((answer.wait_ms for answer in answers), default=0):
             self._meter.count("limits_reached", limit="handshakes")
             raise Refused("rate_limited", retryInMs=wait_ms)
         return {one.place: self._alive(words) for one, words in zip(told, others, strict=True)}
+
+    def _count_handshake(self, source: Source) -> list[tuple[Rule, str, int]]:
+        """Spend a handshake, or say what has to be asked: where many come at once, nobody is to be refused unheard."""
+        counted = list(_counted(self._rules["handshakes"], "", source))
+        tabs = [self._tabs.find(key, rule, most) for rule, key, most in counted]
+        now = time.monotonic()
+        if any(tab is None or tab.full for tab in tabs) and now >= self._tabs.away_until:
+            return counted
+        for tab in tabs:
+            if tab is not None:
+                tab.spend(tab.rule.unit, now)
+        return []
 
     def leave(self, source: Source) -> None:
         """A connection that had entered is gone."""

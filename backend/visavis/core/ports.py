@@ -219,6 +219,8 @@ class Connected(msgspec.Struct, frozen=True):
     """-1 if Redis has lost how the call stands."""
     call: bytes = b""
     """The packed state of the conversation's call; empty if nothing has happened to it yet."""
+    spent: bool = False
+    """Whether `requests` of this guest have been counted of late, on whichever worker."""
 
 
 class Touched(msgspec.Struct, frozen=True):
@@ -386,6 +388,7 @@ class Count(msgspec.Struct, frozen=True):
     """
 
     name: str
+    """What is counted, and for whom: what ends in `:guest:` and an id is kept with what else is known of that guest."""
     cost: int
     most: int
     window_ms: int

@@ -6,6 +6,7 @@ run in order. Requests whose handlers need not wait are answered before the next
 """
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import re
@@ -367,6 +368,10 @@ class Gateway:
         await self._limits.enter(guest.id, connection.source)
         connection.entered = True
         peer = await self._conversations.connect(guest, connection, claim)
+        if peer.spent:
+            # What cannot be learnt now is heard when more is spent.
+            with contextlib.suppress(StateUnavailable):
+                await self._limits.learn(guest.id)
         if connection.session.closed:
             # It hung up while Redis was asked.
             self._conversations.disconnect(peer)

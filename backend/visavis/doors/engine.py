@@ -23,13 +23,13 @@ import secrets
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from visavis.contract import Refused
-from visavis.core.identity import new_id
 from visavis.doors.carrying import (
     HEARD_SECONDS,
     INVALID_TEXT,
@@ -84,9 +84,10 @@ class Session:
     )
 
     def __init__(self, engine: "Engine") -> None:
-        self.sid = secrets.token_urlsafe(16)
+        made = secrets.token_urlsafe(33)
+        self.sid = made[:22]
         """Only its client knows it."""
-        self.name = new_id()
+        self.name = made[22:]
         self.closed = False
         self.line: _Line | None = None
         """Its WebSocket, if it is carried by one."""
@@ -386,17 +387,18 @@ class _Line(asyncio.Protocol):
         """An Engine.IO message in a text frame."""
         size = len(message) + 1
         if size < 126:
-            self._write(_HEADS[size] + message)
+            self.raw(_HEADS[size] + message)
         elif size < 65_536:
-            self._write(_longer(0x81, 126, size, 0x34) + message)
+            self.raw(_longer(0x81, 126, size, 0x34) + message)
         else:
             self.text(b"4" + message)
 
     def text(self, text: bytes) -> None:
         """Any text frame."""
-        self._write(_head(_TEXT, len(text)) + text)
+        self.raw(_head(_TEXT, len(text)) + text)
 
-    def _write(self, frame: bytes) -> None:
+    def raw(self, frame: bytes) -> None:
+        """Bytes as they go out."""
         if self._closing or self._transport is None:
             return
         unwritten = self._unwritten
@@ -422,7 +424,7 @@ class _Line(asyncio.Protocol):
         """Say that it is over, and hang up once that has been heard, or after a moment."""
         if self._transport is None or self._closing:
             return
-        self._write(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
+        self.raw(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
         self._closing = True
         self.go_on()
         self._abort_in(HEARD_SECONDS)
@@ -438,7 +440,7 @@ class _Line(asyncio.Protocol):
 
         To hang up at once would be to reset the connection if anything more came, and that takes away the reason.
         """
-        self._write(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
+        self.raw(_head(_CLOSE, 2) + code.to_bytes(2, "big"))
         self.flush()
         self.go_on()
         transport, self._transport = self._transport, None
@@ -560,7 +562,7 @@ class _Line(asyncio.Protocol):
 
     def _control(self, kind: int, payload: bytes) -> None:
         if kind == _PING:
-            self._write(_head(_PONG, len(payload)) + payload)
+            self.raw(_head(_PONG, len(payload)) + payload)
             self._idle_talk()
         elif kind == _PONG:
             self._idle_talk()
@@ -654,11 +656,11 @@ class Engine:
     def unheard(self) -> bool:
         return bool(self.lines or self.unheard_of)
 
-    def spawn(self, work: Awaitable[None], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Have something done for the connection of that name in the log."""
         context = contextvars.copy_context()
         context.run(name_in_log, name)
-        task = asyncio.get_running_loop().create_task(_done(work), context=context)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -808,9 +810,8 @@ class Engine:
         accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         line = _Line(session, transport, self, carries=carries)
         transport.set_protocol(line)
-        # Only now: if aiohttp were the one to be told that this is more than its client reads, nobody would be told
-        # again. Nobody else writes there; aiohttp's own way would leave its parts behind for as long as it stays.
-        transport.write(
+        # Not aiohttp's own way, which would leave its parts behind for as long as this stays; and with what comes next.
+        line.raw(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
         )
@@ -867,10 +868,6 @@ class _Switched(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing to end."""
-
-
-async def _done(work: Awaitable[None]) -> None:
-    await work
 
 
 def _may_upgrade(request: web.Request) -> bool:

@@ -360,7 +360,7 @@ class Gateway:
         connection.peer = peer
         connection.settle()
         self._count_stranger(connection, -1)
-        connection.session.send(b'0{"sid":"%b"}' % new_id().encode())
+        connection.session.send(b'0{"sid":"%b"}' % connection.session.name.encode())
         self._conversations.welcome(peer)
 
     async def _enter(self, connection: _Connection, presented: bytes) -> Peer:

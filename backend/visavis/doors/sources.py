@@ -6,6 +6,7 @@ the /48 around it, coarser. What leaves here is a keyed hash: the same on every 
 
 import hmac
 import ipaddress
+import socket
 
 from aiohttp import web
 
@@ -45,6 +46,12 @@ class Sources:
 
     def named(self, text: str) -> Source:
         """The names of a written address; all that are none share one."""
+        try:
+            # Most of them; written otherwise, it is none.
+            socket.inet_pton(socket.AF_INET, text)
+            return Source(self._name(text))
+        except (OSError, ValueError):
+            pass
         try:
             address = ipaddress.ip_address(text.partition("%")[0])
         except ValueError:

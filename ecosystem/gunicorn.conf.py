@@ -16,6 +16,7 @@ import os
 import sys
 
 from visavis import logs
+from visavis.doors.front import BACKLOG
 from visavis.settings import Settings, SettingsError
 
 try:
@@ -28,10 +29,10 @@ except SettingsError as error:
 logs.configure(_settings.log_level)
 
 wsgi_app = "visavis.app:application"
-worker_class = "aiohttp.GunicornUVLoopWebWorker"
+worker_class = "visavis.gunicorn_worker.Worker"
 workers = 1
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
-backlog = 4096
+backlog = BACKLOG
 
 # After SIGTERM a worker asks its guests to move, hands over and goes: in about five seconds, and before the ten are
 # over that whoever started it gives it.

@@ -1,15 +1,17 @@
 """One worker under gunicorn, as operators run it: what it starts, says, refuses and leaves behind."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from rig import Production, Service, arrive, free_port
+from rig import Production, Service, Worker, arrive, free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -91,3 +93,34 @@ async def test_what_does_not_fit_is_said_in_a_line_and_not_tried_for_ever(
     lines = worker.log.read_text().splitlines()
     assert [said in line for line in lines if line.startswith("visavis: ")] == [True]
     assert all(line.startswith(("visavis: ", "{")) for line in lines), lines
+
+
+@pytest.mark.parametrize("kind", [Worker, Production])
+async def test_a_crowd_that_comes_at_once_waits_at_the_door(tmp_path: Path, kind: type[Worker]) -> None:
+    """While a worker is busy, or another is started in its place: nobody has to knock a second time."""
+    worker = await kind(tmp_path).start()
+    serving = worker.child() if isinstance(worker, Production) else worker.process and worker.process.pid
+    assert serving
+    os.kill(serving, signal.SIGSTOP)
+    crowd = []
+    allowed = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    try:
+        for _ in range(min(1000, allowed)):
+            crowd.append(one := socket.socket())
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(("127.0.0.1", worker.port))
+        # To this machine itself, whoever gets through does so at once.
+        assert all(one.getpeername() for one in crowd)
+        os.kill(serving, signal.SIGCONT)
+        for one in crowd:
+            one.setblocking(True)
+            one.settimeout(20)
+            one.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        for one in crowd:
+            assert one.recv(100).startswith(b"HTTP/1.0 200 ")
+    finally:
+        os.kill(serving, signal.SIGCONT)
+        for one in crowd:
+            one.close()
+        assert await worker.stop() == 0

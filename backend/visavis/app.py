@@ -71,7 +71,7 @@ from visavis.core.schema import CannotUse, Schema
 from visavis.doors import engine
 from visavis.doors.carrying import Carrier
 from visavis.doors.engine import Engine
-from visavis.doors.front import Front, Opening
+from visavis.doors.front import BACKLOG, Front, Opening, listeners
 from visavis.doors.gateway import Gateway, Handler, encode_push
 from visavis.doors.http import Http, Remembered
 from visavis.doors.sources import Sources
@@ -143,7 +143,8 @@ class Visavis:
         listener = _listen(self.settings.host, self.settings.port)
         runner = await self.start(listener.getsockname()[1])
         await runner.setup()
-        await web.SockSite(runner, listener).start()
+        for one in listeners(listener):
+            await web.SockSite(runner, one, backlog=BACKLOG).start()
 
     async def start(self, port: int) -> web.AppRunner:
         """Build and start every part, in order; whoever listens at `port` sets the runner up, and cleans it up.
@@ -852,7 +853,7 @@ def _sqlite(data_dir: Path) -> Path:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=4096)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise CannotServe(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
 

@@ -40,6 +40,9 @@ Record = dict[str, list[Round]]
 """The rounds of each subject; where one was measured in several ways, under `its name|how`."""
 
 SATURATED, FIXED = "saturated", "fixed rate"
+TIMES_FIXED = 3
+"""Measurements at the fixed rate in each round: what a shared machine does to a 99th percentile differs from one to the
+next by more than the subjects do."""
 EACH, IN_ALL = "as many for each worker", "as many in all"
 BUSY = 0.9
 """The load generator's share of its processor from which on it may have been the limit."""
@@ -88,7 +91,7 @@ class Bench:
 
 
 async def _in_turns(
-    bench: Bench, kinds: Sequence[type[Subject]], measure: Callable[[type[Subject]], Awaitable[dict[str, Round]]]
+    bench: Bench, kinds: Sequence[type[Subject]], measure: Callable[[type[Subject]], Awaitable[Record]]
 ) -> Record:
     """Rounds of every subject, one after the other, another first in each round; one that fails lacks that round."""
     present = []
@@ -113,8 +116,8 @@ async def _in_turns(
                 _shout(f"{kind.name} failed in round {number + 1}")
                 bench.failed.append(f"{kind.name}: {error}")
             else:
-                for key, one in found.items():
-                    record.setdefault(key, []).append(one)
+                for key, some in found.items():
+                    record.setdefault(key, []).extend(some)
     # In the order of the subjects, not of their first round.
     return {key: record[key] for kind in present for key in record if key.split("|")[0] == kind.name}
 
@@ -189,7 +192,7 @@ def _shout(text: str) -> None:
 
 
 async def _talk(bench: Bench, kinds: Sequence[type[Subject]], workers: int) -> Record:
-    async def measure(kind: type[Subject]) -> dict[str, Round]:
+    async def measure(kind: type[Subject]) -> Record:
         async with AsyncExitStack() as ending:
             subject = await ending.enter_async_context(_started(kind, workers, shared=workers > 1))
             clients = await subject.clients(bench.clients, look=True)
@@ -197,8 +200,10 @@ async def _talk(bench: Bench, kinds: Sequence[type[Subject]], workers: int) -> R
             await _work(subject, load, bench.warm * workers, 0, "warming up")
             rate = bench.slow_rate if workers > 1 and issubclass(kind, Stock) else bench.rate
             return {
-                f"{kind.name}|{SATURATED}": await _work(subject, load, bench.seconds, 0, SATURATED),
-                f"{kind.name}|{FIXED}": await _work(subject, load, bench.seconds, rate, FIXED),
+                f"{kind.name}|{SATURATED}": [await _work(subject, load, bench.seconds, 0, SATURATED)],
+                f"{kind.name}|{FIXED}": [
+                    await _work(subject, load, bench.seconds, rate, FIXED) for _ in range(TIMES_FIXED)
+                ],
             }
 
     return await _in_turns(bench, kinds, measure)
@@ -228,7 +233,7 @@ async def bus(bench: Bench) -> Record:
     # Messages a second for each worker, and in all.
     rates: dict[type[Subject], tuple[float, float]] = {Visavis: (125.0, 1000.0), Stock: (12.0, 100.0)}
 
-    async def measure(kind: type[Subject]) -> dict[str, Round]:
+    async def measure(kind: type[Subject]) -> Record:
         outcome = {}
         each, in_all = rates[kind]
         for workers in bench.workers:
@@ -242,7 +247,7 @@ async def bus(bench: Bench) -> Record:
                 for how, rate in ((EACH, each * workers), (IN_ALL, in_all), (SATURATED, 0.0)):
                     found = await _work(subject, load, bench.bus_seconds, rate, f"{workers} workers, {how}")
                     more = found["us_each"] - idle / found["per_second"] * 1e6
-                    outcome[f"{kind.name}|{how}|{workers}"] = {**found, "idle_cores": idle, "us_more": more}
+                    outcome[f"{kind.name}|{how}|{workers}"] = [{**found, "idle_cores": idle, "us_more": more}]
         return outcome
 
     return await _in_turns(bench, list(rates), measure)
@@ -254,7 +259,7 @@ async def bus(bench: Bench) -> Record:
 async def idle(bench: Bench) -> Record:
     """What a server's memory grows by with so many connections, what holding them takes, and how fast they come."""
 
-    async def measure(kind: type[Subject]) -> dict[str, Round]:
+    async def measure(kind: type[Subject]) -> Record:
         outcome = {}
         async with AsyncExitStack() as ending:
             subject = await ending.enter_async_context(_started(kind, 1, shared=False))
@@ -294,7 +299,7 @@ async def idle(bench: Bench) -> Record:
                     "load_busy": came["busy"],
                 }
                 there = count
-                outcome[f"{kind.name}|{count}"] = found
+                outcome[f"{kind.name}|{count}"] = [found]
                 print(
                     f"  {count} connections: {found['kb_each']:.1f} kB each ({found['tidy_kb_each']:.1f} tidied, "
                     f"{found['redis_kb_each']:.1f} Redis), "
@@ -319,7 +324,7 @@ MOST_MEETING = 1_000
 async def matching(bench: Bench) -> Record:
     """A round over a pool of so many, and a server that as many ask at once; nobody else here does the like."""
 
-    async def measure(kind: type[Subject]) -> dict[str, Round]:
+    async def measure(kind: type[Subject]) -> Record:
         outcome = {}
         match_round(Crowd(Workload(), "bench/warm").pool(100), POOL_TIME)
         for waiting in bench.waiting:
@@ -336,7 +341,7 @@ async def matching(bench: Bench) -> Record:
                     before = subject.cpu()
                     found["met_ms"] = await load.meet() * 1000
                     found["met_cpu_ms"] = (subject.cpu() - before) * 1000
-            outcome[f"{kind.name}|{waiting}"] = found
+            outcome[f"{kind.name}|{waiting}"] = [found]
             met = f"; all had met after {found['met_ms']:.0f} ms" if "met_ms" in found else ""
             print(f"  {waiting} waiting: a round takes {found['round_ms']:.1f} ms, {pairs} pairs{met}", flush=True)
         return outcome

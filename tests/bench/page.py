@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.measures import BUSY, DISTURBED, EACH, FIXED, IN_ALL, MOST_MEETING, SATURATED, Record
+from bench.measures import BUSY, DISTURBED, EACH, FIXED, IN_ALL, MOST_MEETING, SATURATED, TIMES_FIXED, Record
 from bench.subjects import Node, NodeNewer, Visavis
 
 OURS = Visavis.name
@@ -363,10 +363,10 @@ METHOD = """## How it is measured
 - **CPU** is what the operating system charged to the servers, and to their Redis (Valkey, over a unix socket) wherever
   there is one: also to the private one that a single Visavis worker brings along. All of them are pinned to one
   processor and the load generator to another. It is said above if the generator was busier than {busy:.0%}.
-- **Rounds** of all subjects take turns, {rounds} of each, work of {seconds:g} s, after {warm:g} s of the same for
-  each process to warm up. Figures are medians, with the least and the most of all rounds in brackets; ratios are those
-  of the medians, with the least and the most ratio of two rounds of the same turn. The machine is shared: ratios say
-  more than figures.
+- **Rounds** of all subjects take turns, {rounds} of each, work of {seconds:g} s, {times_fixed} times in a round at the
+  fixed rate, after {warm:g} s of the same for each process to warm up. Figures are medians of all measurements, with
+  the least and the most in brackets; ratios are those of the medians, with the least and the most ratio of two that
+  belong to the same turn. The machine is shared: ratios say more than figures.
 - **Memory** is the proportional share (PSS) of the servers and their Redis, beyond that of servers that some clients
   had come to and left, some seconds after the last connection came; and once more after Node and python-socketio were
   asked to collect their garbage, which Visavis is not. Its guests were made before, as the others' tokens were. What
@@ -434,7 +434,7 @@ def as_page(data: Data) -> str:
         ),
         *part("versions", "What it could run on", *_absent(data)),
         *part("turn", "The relay for calls"),
-        METHOD.format(**given, busy=BUSY, at_once=about["at_once"]),
+        METHOD.format(**given, busy=BUSY, at_once=about["at_once"], times_fixed=TIMES_FIXED),
         RUNNING.format(minutes=about["minutes"]),
     ]
     return "\n\n".join(one.strip() for one in parts) + "\n"

@@ -80,7 +80,7 @@ class Session:
 
     __slots__ = (
         *("sid", "name", "closed", "line", "receiver", "posting", "_engine", "_out", "_weight", "_poll", "_probe"),
-        *("_waiting", "_waiting_bytes", "_idle", "_ponged", "_pings"),
+        *("_probed", "_waiting", "_waiting_bytes", "_idle", "_ponged", "_pings"),
     )
 
     def __init__(self, engine: "Engine") -> None:
@@ -100,6 +100,9 @@ class Session:
         self._weight = 0
         self._poll: _Poll | None = None
         self._probe: _Line | None = None
+        """A WebSocket that its client has opened beside its polls."""
+        self._probed = False
+        """It is about to go over to that."""
         self._waiting: deque[bytes | None] | None = None
         """Messages that came while an earlier one was being answered; None while none is."""
         self._waiting_bytes = 0
@@ -255,7 +258,7 @@ class Session:
             self._part()
         elif line is self._probe:
             # Tried out in vain: it goes on polling.
-            self._probe = None
+            self._probe, self._probed = None, False
 
     # ------------------------------------------------------------------ polling
 
@@ -286,7 +289,7 @@ class Session:
             poll = _Poll(request)
             self._wake()
             self._poll = poll
-            await poll.wait(PROBED_POLL_SECONDS if self._probe is not None else None)
+            await poll.wait(PROBED_POLL_SECONDS if self._probed else None)
             if self._poll is poll:
                 self._poll = None
             if not poll.heard:
@@ -296,26 +299,33 @@ class Session:
         self._engine.unheard_of.pop(self.sid, None)
         if out:
             return _SEPARATOR.join(out)
-        if waited or self.line is not None or self._probe is not None:
+        if waited or self.line is not None or self._probed:
             # Engine.IO NOOP: lets the client end its polling.
             return b"6"
         raise Refused("bad_request")
 
     # ------------------------------------------------------------------ changing to a WebSocket
 
-    def probe(self, line: "_Line") -> None:
-        """Its client tries out a WebSocket. A poll that waits is let go."""
-        earlier, self._probe = self._probe, line
-        if earlier is not None and earlier is not line:
+    def offer(self, line: "_Line") -> None:
+        """Its client has opened a WebSocket, in place of one it may have opened before."""
+        earlier, self._probe, self._probed = self._probe, line, False
+        if earlier is not None:
             earlier.abort()
+
+    def probe(self, line: "_Line") -> bool:
+        """Its client tries that out; no client does so twice. A poll that waits is let go."""
+        if line is not self._probe or self._probed:
+            return False
+        self._probed = True
         line.text(b"3probe")
         self._wake()
+        return True
 
     def upgrade(self, line: "_Line") -> bool:
         """Its client has gone over to the WebSocket it tried out."""
-        if self.closed or line is not self._probe:
+        if self.closed or line is not self._probe or not self._probed:
             return False
-        self.line, self._probe = line, None
+        self.line, self._probe, self._probed = line, None, False
         out, self._out, self._weight = self._out, None, 0
         for packet in out or ():
             line.text(packet)
@@ -523,8 +533,8 @@ class _Line(asyncio.Protocol):
         elif self._closing:
             # The session has another; this one was never to carry it.
             pass
-        elif text == b"2probe":
-            session.probe(self)
+        elif text == b"2probe" and session.probe(self):
+            pass
         elif text == b"5" and session.upgrade(self):
             self._carries = True
             if self._timer is not None:
@@ -714,6 +724,8 @@ class Engine:
             if session.websocket:
                 # It has one already. Opened all the same: a browser learns nothing of a refusal.
                 line.close(PROTOCOL_ERROR)
+            else:
+                session.offer(line)
             return _Switched()
         if request.method == "POST":
             return await self._hear(request, session)

@@ -36,8 +36,8 @@ LOOK = 5.0
 """Seconds between looks at how every part is."""
 LOOK_AROUND = 1.0
 """Seconds that a worker which stops gives Redis to say who else is there."""
-BATCH = 200
-"""Guests compared in one call."""
+BATCH = 20
+"""Guests compared in one call: with two hundred, what others say waits for some milliseconds while they are looked at."""
 TELL = 1.9
 """Least seconds between two pushes of who is here."""
 TOLD_PER_SECOND = 1000

@@ -37,7 +37,7 @@ LOOK = 5.0
 LOOK_AROUND = 1.0
 """Seconds that a worker which stops gives Redis to say who else is there."""
 BATCH = 20
-"""Guests compared in one call: with two hundred, what others say waits for some milliseconds while they are looked at."""
+"""Guests compared in one call: while two hundred are looked at, what others say waits for some milliseconds."""
 TELL = 1.9
 """Least seconds between two pushes of who is here."""
 TOLD_PER_SECOND = 1000

@@ -430,7 +430,7 @@ async def test_a_departure_noted_late_does_not_undo_a_return(house: House) -> No
 
 @pytest.mark.parametrize("heard", [False, True], ids=["never came to Redis", "its answer was lost"])
 async def test_a_return_that_is_refused_leaves_nobody_here(house: House, *, heard: bool) -> None:
-    """The former connection was closed for it, and Redis may even know of the new one."""
+    """Redis may even know of the new one."""
     (a, _), (b, line_b) = await house.arrive(), await house.arrive()
     house.seat(a.guest, b.guest)
     if heard:
@@ -447,6 +447,57 @@ async def test_a_return_that_is_refused_leaves_nobody_here(house: House, *, hear
     if not heard:
         assert isinstance(line_b.told[-1], PartnerPresence)
         assert line_b.told[-1].state == "away"
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["never came to Redis", "its answer was lost"])
+async def test_a_return_that_is_refused_leaves_the_former_connection_alone(house: House, *, heard: bool) -> None:
+    """While Redis is away who talks goes on talking, whatever the same guest tries in another window."""
+    (a, line_a), (b, line_b) = await house.arrive(), await house.arrive()
+    record = house.seat(a.guest, b.guest)
+    house.seats.away, house.seats.lose_answers = not heard, int(heard)
+    with pytest.raises(StateUnavailable):
+        await house.rules.connect(a.guest, house.line(), None)
+    assert not line_a.closed
+    assert not any(isinstance(push, SessionReplaced) for push in line_a.told)
+    house.rules.say(b, message(record.id))
+    assert isinstance(line_a.told[-1], Message)
+    house.rules.say(a, message(record.id))
+    assert isinstance(line_b.told[-1], Message)
+    house.seats.away = False
+    house.rules.mark_departed(0)
+    await settled()
+    assert house.seats.places[a.guest.id] == HERE
+
+
+async def test_what_comes_while_a_return_is_refused_is_heard_by_the_former_connection(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knew yet that it would be refused. If that connection has ended by then, nobody is here."""
+    (a, line_a), (b, line_b) = await house.arrive(), await house.arrive()
+    record = house.seat(a.guest, b.guest)
+    for number, leaves in enumerate((False, True), 1):
+        refused = asyncio.Event()
+
+        async def connect(guest: Guest, claim: Record | None, refused: asyncio.Event = refused) -> Connected:
+            await refused.wait()
+            raise StateUnavailable
+
+        monkeypatch.setattr(house.seats, "connect", connect)
+        coming = asyncio.create_task(house.rules.connect(a.guest, house.line(), None))
+        await settled()
+        house.rules.say(b, message(record.id, number))
+        if leaves:
+            house.rules.disconnect(a)
+        refused.set()
+        with pytest.raises(StateUnavailable):
+            await coming
+    heard = [push.seq for push in line_a.told if isinstance(push, Message)]
+    assert heard == [1]
+    house.rules.mark_departed(0)
+    await settled()
+    assert house.seats.places[a.guest.id] == ""
+    assert isinstance(line_b.told[-1], PartnerPresence)
+    assert line_b.told[-1].state == "away"
 
 
 async def test_a_refused_return_does_not_undo_the_next(house: House) -> None:

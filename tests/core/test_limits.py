@@ -381,6 +381,23 @@ async def test_connecting_too_often_is_refused(worker: MakeLimits, hasty: bool) 
     await two.enter(new_id(), somewhere())
 
 
+async def test_who_is_turned_away_hears_why_also_in_a_crowd(worker: MakeLimits) -> None:
+    """Until the address has connected too often, which counts those who were not let in."""
+    strict = {**ALL, "handshakes": Rule("handshakes", 1, 60_000, 0, 100, 0)}
+    one, here = worker(rules=strict), somewhere()
+    for _ in range(10):
+        await one.enter(new_id(), here)
+        one.leave(here)
+    for _ in range(100):
+        one.turned_away(here)
+    await one.settle()
+    with pytest.raises(Refused) as refused:
+        one.turned_away(here)
+    assert refused.value.code == "rate_limited"
+    with pytest.raises(Refused):
+        await one.enter(new_id(), here)
+
+
 async def test_while_redis_is_away_each_worker_guards_what_needs_none(worker: MakeLimits) -> None:
     """The rest is unavailable; afterwards all is counted again, and nobody has to be told."""
     mortal = await MortalValkey().start()

@@ -50,3 +50,12 @@ async def test_what_is_tried_out_is_tried_out_once() -> None:
             assert [said.kind for said in await line.rest()] == [TEXT, CLOSE]
         assert await polls.post("4on") == 200
         assert await polls.receive("4") == "4on"
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_what_is_tried_out_ends_with_its_session() -> None:
+    """Else it would stay, and count for nobody."""
+    async with echo("fast") as host, Polls(host.url) as polls, Line(host.url, polls.sid) as line:
+        assert await polls.post("1") == 200
+        async with within(2):
+            assert await line.rest() == []

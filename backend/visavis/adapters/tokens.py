@@ -173,6 +173,7 @@ class Tokens:
         begins, ends, now = claims.get("iat"), claims.get("exp"), time.time()
         good = (
             claims.get("aud") == AUDIENCE
+            and type(claims.get("jti")) is str
             and type(begins) is int
             and type(ends) is int
             and begins <= now + LEEWAY_SECONDS

@@ -141,6 +141,8 @@ class Peer:
         "epoch",
         "registering",
         "spent",
+        "gone",
+        "unsure",
         "seat",
         "searching",
         "blocked",
@@ -165,6 +167,10 @@ class Peer:
         """What the guest last searched with, counted for what is popular here."""
         self.spent = False
         """The guest has spent something of late, here or elsewhere."""
+        self.gone = False
+        """The connection has ended."""
+        self.unsure = False
+        """Redis may have heard of a later connection here, of which nothing came."""
         self.early: list[notes.AnyNote] | None = []
         """Notes that came before the client was told where it stands; None from then on."""
 
@@ -219,23 +225,39 @@ class Conversations:
     # ------------------------------------------------------------------ coming and going
 
     async def connect(self, guest: Guest, line: Line, claim: Record | None) -> Peer:
-        """Take a guest in: the newest connection wins, and a seat still held is taken again."""
+        """Take a guest in: the newest connection wins, and a seat still held is taken again.
+
+        While Redis is away nobody is taken in, and an earlier connection here goes on.
+        """
         peer = Peer(guest, line, self._seats.cell(guest.id))
         previous = self.peers.get(guest.id)
         self.peers[guest.id] = peer
-        if previous is not None:
-            self._drop(previous)
         try:
             await self._register(peer, claim)
         except StateUnavailable:
             if self.peers.get(guest.id) is peer:
-                del self.peers[guest.id]
-                # Redis believes that the previous one is here, or even this one: only the answer may have been lost.
-                for gone in (previous, peer):
-                    if gone is not None:
-                        self._departed[guest.id, gone.epoch] = gone
+                self._give_back(peer, previous)
             raise
+        if previous is not None:
+            self._drop(previous)
         return peer
+
+    def _give_back(self, peer: Peer, previous: Peer | None) -> None:
+        """Redis could not be told of a connection, or its answer was lost."""
+        guest = peer.guest.id
+        if previous is not None and previous.epoch and not previous.gone:
+            # If Redis has heard of the newer one, the next comparison says so, and tells it of this one again.
+            self.peers[guest], previous.unsure = previous, True
+            for note in peer.early or ():
+                self.receive(note)
+            return
+        del self.peers[guest]
+        # Redis believes that the previous one is here, or even this one: only the answer may have been lost.
+        for one in (previous, peer):
+            if one is not None:
+                self._departed[guest, one.epoch] = one
+        if previous is not None:
+            self._drop(previous)
 
     def welcome(self, peer: Peer) -> None:
         """Tell a client where its guest stands: the first thing said on a connection."""
@@ -261,7 +283,7 @@ class Conversations:
         if self.peers.get(peer.guest.id) is not peer:
             return
         again = peer.epoch > 0
-        peer.epoch, peer.spent = found.epoch, found.spent
+        peer.epoch, peer.spent, peer.unsure = found.epoch, found.spent, False
         if found.displaced and found.displaced != self._worker:
             self._post(found.displaced, notes.Displaced(peer.guest.id, found.epoch))
         if again:
@@ -281,6 +303,7 @@ class Conversations:
 
     def disconnect(self, peer: Peer) -> None:
         """A connection ended without leaving: the seat is kept for a while."""
+        peer.gone = True
         if self.peers.get(peer.guest.id) is not peer:
             return
         del self.peers[peer.guest.id]
@@ -303,7 +326,7 @@ class Conversations:
         await self._depart(peer)
 
     async def _depart(self, peer: Peer) -> None:
-        self._departed[peer.guest.id, peer.epoch] = peer
+        self._departed[peer.guest.id, 0 if peer.unsure else peer.epoch] = peer
         await self._mark_cell(peer.cell)
 
     def of_cell(self, cell: int) -> list[Peer]:

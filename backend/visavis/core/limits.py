@@ -499,6 +499,15 @@ class Limits:
                     await self._tell_present()
             raise
 
+    def turned_away(self, source: Source) -> None:
+        """Somebody was not let in, for a reason that they are told unless they are to wait: then Refused is raised."""
+        counted = list(_counted(self._rules["handshakes"], "", source))
+        self._refuse_who_waits(key for _, key, _ in counted)
+        now = time.monotonic()
+        for rule, key, most in counted:
+            if (tab := self._tabs.find(key, rule, most)) is not None:
+                tab.spend(rule.unit, now)
+
     async def learn(self, guest: str) -> None:
         """Learn what a guest who connects spent elsewhere, so that a new connection is no fresh start.
 
@@ -534,13 +543,15 @@ class Limits:
     def _count_handshake(self, source: Source) -> list[tuple[Rule, str, int]]:
         """Spend a handshake, or say what has to be asked: where many come at once, nobody is to be refused unheard."""
         counted = list(_counted(self._rules["handshakes"], "", source))
-        tabs = [self._tabs.find(key, rule, most) for rule, key, most in counted]
-        now = time.monotonic()
-        if any(tab is None or tab.full for tab in tabs) and now >= self._tabs.away_until:
+        # A crowd from everywhere must not take the room of those who talk.
+        full = len(self._tabs) > REMEMBERED // 2
+        tabs = [self._tabs.known(key) if full else self._tabs.find(key, rule, most) for rule, key, most in counted]
+        known = [tab for tab in tabs if tab is not None and not tab.full]
+        if len(known) < len(counted):
             return counted
-        for tab in tabs:
-            if tab is not None:
-                tab.spend(tab.rule.unit, now)
+        now = time.monotonic()
+        for tab in known:
+            tab.spend(tab.rule.unit, now)
         return []
 
     def leave(self, source: Source) -> None:

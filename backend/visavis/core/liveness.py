@@ -38,6 +38,8 @@ LOOK_AROUND = 1.0
 """Seconds that a worker which stops gives Redis to say who else is there."""
 BATCH = 20
 """Guests compared in one call: while two hundred are looked at, what others say waits for some milliseconds."""
+MOST_CALLS = 100
+"""For all of them: of a crowd more are compared at once, or one round would last into the next."""
 TELL = 1.9
 """Least seconds between two pushes of who is here."""
 TOLD_PER_SECOND = 1000
@@ -344,8 +346,9 @@ class Liveness:
         await self._compare([peer for peer in peers if peer.seat is None and not peer.searching])
 
     async def _compare(self, peers: list[Peer], *, reborn: bool = False) -> None:
-        for start in range(0, len(peers), BATCH):
-            for peer in await self._conversations.reconcile(peers[start : start + BATCH], reborn=reborn):
+        some = max(BATCH, -(-len(peers) // MOST_CALLS))
+        for start in range(0, len(peers), some):
+            for peer in await self._conversations.reconcile(peers[start : start + some], reborn=reborn):
                 await self._matchmaker.resume(peer)
 
     async def _sweep(self) -> None:

@@ -166,10 +166,12 @@ class Session:
                 self.message(None)
             self._ponged = True
         elif packet == b"1":
-            line = self.line
+            line, probe = self.line, self._probe
             self._part()
             if line is not None:
                 line.close(NORMAL)
+            if probe is not None:
+                probe.abort()
         else:
             return False
         return True
@@ -236,7 +238,7 @@ class Session:
         if not self.closed:
             self.closed = True
             self._engine.forget(self)
-            self.line = self._probe = None
+            self.line, self._probe, self._probed = None, None, False
             self._wake()
 
     def _part(self) -> None:

@@ -12,6 +12,7 @@ Source: RFC 9112; what is read here is a small part of what it allows.
 import asyncio
 import re
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,10 @@ def listeners(listening: socket.socket) -> list[socket.socket]:
 
     In a turn of the loop libuv takes in one connection for each socket that it watches. When thousands come at once,
     each would have a turn for itself: four to a turn share a question to Redis, and take a third less of the processor.
+    On Windows, where there is no libuv beneath, the same socket cannot be watched twice.
     """
+    if sys.platform == "win32":
+        return [listening]
     return [listening, *(listening.dup() for _ in range(TAKEN_IN - 1))]
 
 

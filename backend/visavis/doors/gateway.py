@@ -384,7 +384,7 @@ class Gateway:
         try:
             asked = _connect.decode(presented)
         except (msgspec.MsgspecError, RecursionError):
-            self._limits.spend("handshakes", 1, "", connection.source)
+            self._limits.turned_away(connection.source)
             raise Refused("token_invalid") from None
         if asked.contract != self._contract_hash:
             raise Refused("stale_client", contract=self._contract_hash)
@@ -392,7 +392,7 @@ class Gateway:
             return self._authenticate(asked)
         except Refused:
             # Who gets in is counted when entering.
-            self._limits.spend("handshakes", 1, "", connection.source)
+            self._limits.turned_away(connection.source)
             raise
 
     def part(self, connection: _Connection) -> None:

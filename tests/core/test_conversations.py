@@ -1,6 +1,7 @@
 """The rules of seats without a network: what is said to whom, in which order, and whose answer comes too late."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -498,6 +499,38 @@ async def test_what_comes_while_a_return_is_refused_is_heard_by_the_former_conne
     assert house.seats.places[a.guest.id] == ""
     assert isinstance(line_b.told[-1], PartnerPresence)
     assert line_b.told[-1].state == "away"
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["Redis answers", "its answer is lost"])
+async def test_of_three_connections_at_once_the_last_stays(
+    house: House, monkeypatch: pytest.MonkeyPatch, *, answered: bool
+) -> None:
+    """The one in the middle is closed before it is told where it stands, and the first when Redis was asked."""
+    (a, first), connect, now = await house.arrive(), house.seats.connect, asyncio.Event()
+
+    async def late(guest: Guest, claim: Record | None) -> Connected:
+        found = await connect(guest, claim)
+        await now.wait()
+        if not answered:
+            raise StateUnavailable
+        return found
+
+    monkeypatch.setattr(house.seats, "connect", late)
+    second, third = house.line(), house.line()
+    coming = asyncio.create_task(house.rules.connect(a.guest, second, None))
+    await settled()
+    monkeypatch.setattr(house.seats, "connect", connect)
+    answer = house.seats.hold()
+    last = asyncio.create_task(house.rules.connect(a.guest, third, None))
+    await settled()
+    assert second.closed
+    answer.set()
+    peer = await last
+    now.set()
+    with contextlib.nullcontext() if answered else pytest.raises(StateUnavailable):
+        await coming
+    assert (first.closed, third.closed) == (True, False)
+    assert house.rules.peers[a.guest.id] is peer
 
 
 async def test_a_refused_return_does_not_undo_the_next(house: House) -> None:

@@ -14,7 +14,7 @@ from wire import Polls
 
 
 def test_the_aiohttp_that_is_installed_is_known() -> None:
-    """Its names that `_take_over` and `_accept` use are there, so that the fast carrier is used at all."""
+    """Its names that `_take_over` and `_may_upgrade` use are there, so that the fast carrier is used at all."""
     assert engine.unusable() == ""
     assert {"_message_tail"} <= set(web.RequestHandler.__slots__)
     assert "transport" in {name for kind in web.RequestHandler.__mro__ for name in getattr(kind, "__slots__", ())}

@@ -12,6 +12,7 @@ import asyncio
 import bisect
 import logging
 import random
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
@@ -270,7 +271,7 @@ class Servers:
             task.add_done_callback(self._closing.discard)
 
 
-class Taken(asyncio.Protocol):
+class Taken(asyncio.Protocol, ABC):
     """A connection to a server whose answers are heard in the event loop's callback: no task, pool or wait for each.
 
     redis-py opens it, with whatever the URL asks for; its private `_reader` and `_writer` are where the transport is
@@ -296,13 +297,13 @@ class Taken(asyncio.Protocol):
             await connection.disconnect()
             raise
 
+    @abstractmethod
     def hear(self, said: Any) -> None:
         """Something the server says; an error of its own as the RedisError that it is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, error: Exception) -> None:
         """It is over, for this reason; may be said more than once."""
-        raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

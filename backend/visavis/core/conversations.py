@@ -232,11 +232,17 @@ class Conversations:
         peer = Peer(guest, line, self._seats.cell(guest.id))
         previous = self.peers.get(guest.id)
         self.peers[guest.id] = peer
+        if previous is not None and not previous.epoch:
+            # Redis has yet to answer about it: it was never told where it stands, and is not to be.
+            self._drop(previous)
         try:
             await self._register(peer, claim)
         except StateUnavailable:
             if self.peers.get(guest.id) is peer:
                 self._give_back(peer, previous)
+            elif previous is not None:
+                # One that came later goes on with the guest, whatever becomes of it.
+                self._drop(previous)
             raise
         if previous is not None:
             self._drop(previous)
@@ -256,8 +262,6 @@ class Conversations:
         for one in (previous, peer):
             if one is not None:
                 self._departed[guest, one.epoch] = one
-        if previous is not None:
-            self._drop(previous)
 
     def welcome(self, peer: Peer) -> None:
         """Tell a client where its guest stands: the first thing said on a connection."""
